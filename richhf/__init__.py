@@ -1,0 +1,1 @@
+"""RAHF in JAX/Flax."""
