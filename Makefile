@@ -1,0 +1,43 @@
+# make demo | test | lint | parity | clean.  Each makes the environment in .venv when it is missing and reuses it after.
+PYTHON  ?= python3
+VENV    ?= .venv
+VARIANT ?= multi_head
+STEPS   ?=
+PY      := $(VENV)/bin/python
+DEMO    := build/demo
+DATA    := $(DEMO)/data
+RUN     := $(DEMO)/$(VARIANT)
+
+export TF_CPP_MIN_LOG_LEVEL ?= 2
+
+.PHONY: demo test lint parity environment clean
+
+demo: environment
+	$(VENV)/bin/richhf synthesize $(DATA) --train 8000 --dev 250 --test 1000 --size 64 --seed 18
+	$(PY) -m launch.train --gin_file=gin/models/tiny_$(VARIANT).gin --gin_file=gin/data/synthetic.gin \
+	  --gin_file=gin/runs/demo.gin --gin.DATA_DIR='"$(DATA)"' --gin.MODEL_DIR='"$(RUN)"' $(if $(STEPS),--gin.TRAIN_STEPS=$(STEPS))
+	$(PY) -m launch.eval --gin_file=gin/models/tiny_$(VARIANT).gin --gin_file=gin/data/synthetic.gin \
+	  --gin_file=gin/runs/eval.gin --gin.DATA_DIR='"$(DATA)"' --gin.MODEL_DIR='"$(RUN)"' --gin.EVAL_OUTPUT_DIR='"$(DEMO)"'
+
+test: environment
+	$(PY) -m pytest
+
+lint: environment
+	$(VENV)/bin/ruff check .
+	$(VENV)/bin/ruff format --check .
+	$(VENV)/bin/mypy
+
+parity: $(VENV)/parity
+	$(PY) -m pytest -m parity
+
+environment: $(VENV)/test
+
+$(VENV)/%: setup.py
+	@$(PYTHON) -c 'import sys; sys.exit(0 if sys.version_info >= (3, 11) else "richhf needs Python >= 3.11, got " + sys.version.split()[0] + ": make PYTHON=/path/to/python3.11")'
+	@test -x $(PY) || $(PYTHON) -m venv $(VENV)
+	@echo "Installing richhf and its [$*] extra into $(VENV) (once; a few minutes)"
+	@$(PY) -m pip install --quiet --disable-pip-version-check -e '.[$*]'
+	@touch $@
+
+clean:
+	rm -rf build
