@@ -10,6 +10,7 @@ import json
 import os
 import pathlib
 from collections.abc import Mapping
+from typing import SupportsFloat
 
 import numpy as np
 from jaxtyping import Float, UInt8
@@ -36,8 +37,8 @@ VARIANTS = (MULTI_HEAD, AUGMENTED_PROMPT)
 SPLITS = ("train", "dev", "test")
 MISALIGNED_SUFFIX = "_0"
 
-# The annotation page of the paper (section 3) marks artifacts red and misalignments blue. Each map runs from a
-# light tone (near 0) to a deep one (1), so that its value reads as depth and not only as opacity.
+# The annotation page of the paper (section 3) marks artifacts red and misalignments blue. Each map runs from
+# a light tone (near 0) to a deep one (1), so that its value reads as depth and not only as opacity.
 HEATMAP_COLOURS = {
     "implausibility": ((255, 190, 40), (205, 10, 55)),
     "misalignment": ((40, 205, 225), (50, 45, 205)),
@@ -70,7 +71,7 @@ class Feedback:
     """
 
     prompt: str
-    scores: Mapping[str, float] = dataclasses.field(default_factory=dict)
+    scores: Mapping[str, SupportsFloat] = dataclasses.field(default_factory=dict)
     heatmaps: Mapping[str, Float[np.ndarray, "h w"]] = dataclasses.field(default_factory=dict)
     words: tuple[str, ...] = ()
     misaligned: tuple[bool, ...] = ()
@@ -82,19 +83,17 @@ class Feedback:
         sizes = {name: value.shape for name, value in maps.items()}
         size = self.image_size or next(iter(sizes.values()), None)
         if size is None:
-            raise ValueError(
-                "Feedback without heatmaps needs the image's size: pass image_size=(height, width)."
-            )
+            raise ValueError("Feedback without heatmaps needs image_size=(height, width).")
         size = (int(size[0]), int(size[1]))
         for name, shape in sizes.items():
             if shape != size:
                 raise ValueError(
-                    f"Heatmap {name!r} has size {shape}, the image (height, width) = {size}: resize the map first."
+                    f"Heatmap {name!r} has size {shape}, the image {size}: resize the map first."
                 )
         words, flags = tuple(map(str, self.words)), tuple(map(bool, self.misaligned))
         if flags and len(flags) != len(words):
             raise ValueError(
-                f"{len(flags)} misaligned flags for {len(words)} words {words}: give one flag a word, or none."
+                f"{len(flags)} misaligned flags for {len(words)} words {words}: expected one a word."
             )
         fields = dict(scores=scores, heatmaps=maps, words=words, misaligned=flags, image_size=size)
         for field, value in fields.items():
@@ -198,7 +197,7 @@ class Feedback:
         }
 
     def save(self, directory: str | os.PathLike, *, image: ImageLike | None = None) -> pathlib.Path:
-        """Writes `feedback.json`, each map as `NAME.npy` (exact) and `NAME.png` (8 bit); with `image`, overlays.
+        """Writes `feedback.json`, each map as `NAME.npy` (exact) and `NAME.png`; with `image`, overlays.
 
         Files are written under temporary names and renamed, the JSON file last; files of an earlier save that
         this feedback lacks are removed.
@@ -300,7 +299,7 @@ def _in_order(values: Mapping[str, object], names: tuple[str, ...]) -> dict[str,
     return {name: values[name] for name in names if name in values}
 
 
-def _checked_score(name: str, value: object) -> float:
+def _checked_score(name: str, value: SupportsFloat) -> float:
     score = float(value)
     if not -_SLACK <= score <= 1.0 + _SLACK:
         raise ValueError(f"Score {name!r} is {score}, expected [0, 1]: a Likert mark m is (m - 1) / 4.")
