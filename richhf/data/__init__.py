@@ -1,0 +1,52 @@
+"""What an example is: records, words and their labels, consolidation of annotations, agreement.
+
+TensorFlow is imported only when a record file is read or written.
+"""
+
+from richhf.data.consolidation import (
+    Annotation,
+    Consolidated,
+    consolidate,
+    heatmap_to_uint8,
+    points_to_heatmap,
+)
+from richhf.data.records import (
+    Record,
+    RecordError,
+    example_to_record,
+    list_record_files,
+    read_records,
+    record_to_example,
+    write_records,
+)
+from richhf.data.words import (
+    LabelMismatch,
+    flag_words,
+    mark_misaligned,
+    match_labels_to_words,
+    misaligned_words,
+    split_words,
+    word_spans,
+)
+
+__all__ = [
+    "Annotation",
+    "Consolidated",
+    "LabelMismatch",
+    "Record",
+    "RecordError",
+    "consolidate",
+    "example_to_record",
+    "flag_words",
+    "heatmap_to_uint8",
+    "list_record_files",
+    "mark_misaligned",
+    "match_labels_to_words",
+    "misaligned_words",
+    "points_to_heatmap",
+    "read_records",
+    "record_to_example",
+    "split_words",
+    "word_spans",
+    "write_records",
+]

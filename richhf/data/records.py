@@ -1,0 +1,363 @@
+"""Records: RichHF-18K's `tf.train.Example` with eight features, plus our `image` and `prompt`.
+
+| feature | kind | here |
+|---|---|---|
+| `filename` | bytes | `Record.filename`, like `train/<uid>.png` |
+| `artifact_score`, `misalignment_score` | float in [0, 1] | `Record.scores`: plausibility, alignment |
+| `aesthetics_score`, `overall_score` | float in [0, 1] | `Record.scores` |
+| `artifact_map`, `misalignment_map` | bytes: encoded 8-bit one-channel image | `Record.heatmaps` |
+| `prompt_misalignment_label` | bytes: `"1 1 0 1"`, 0 = misaligned | `Record.labels` |
+| `image` (ours, optional) | bytes: PNG or JPEG | `Record.image` |
+| `prompt` (ours, optional) | bytes: UTF-8 | `Record.prompt` |
+
+All scores: higher is better, also `artifact_score` and `misalignment_score`.
+"""
+
+import dataclasses
+import io
+import math
+import os
+import pathlib
+import struct
+import zlib
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from jaxtyping import UInt8
+from PIL import Image
+
+from richhf.data import words
+from richhf.feedback import HEATMAPS
+
+SCORE_FEATURES = {
+    "plausibility": "artifact_score",
+    "alignment": "misalignment_score",
+    "aesthetics": "aesthetics_score",
+    "overall": "overall_score",
+}
+HEATMAP_FEATURES = {"implausibility": "artifact_map", "misalignment": "misalignment_map"}
+LABEL_FEATURE = "prompt_misalignment_label"
+
+_KINDS = {"bytes_list": "bytes", "float_list": "float", "int64_list": "int64"}
+_IMAGE_SIGNATURES = (b"\x89PNG\r\n\x1a\n", b"\xff\xd8\xff")
+_UNDECODABLE = (
+    OSError,
+    SyntaxError,
+    ValueError,
+    EOFError,
+    struct.error,
+    zlib.error,
+    Image.DecompressionBombError,
+)
+
+Paths = str | os.PathLike | Sequence[str | os.PathLike]
+
+
+class RecordError(ValueError):
+    """A record that is not as it should be.
+
+    Attributes:
+        file: the record file.
+        index: position of the record in the file, from 0.
+        feature: name of the `tf.train.Example` feature, or `record` when the record itself cannot be read.
+        found: what is there.
+        expected: what should be.
+    """
+
+    def __init__(self, file: str, index: int, feature: str, found: str, expected: str):
+        super().__init__(file, index, feature, found, expected)
+        self.file, self.index, self.feature, self.found, self.expected = file, index, feature, found, expected
+
+    def __str__(self) -> str:
+        place = f"{self.file}, record {self.index}, {self.feature}"
+        return f"{place}: found {self.found}; expected {self.expected}"
+
+
+OnError = Callable[[RecordError], object]
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True, eq=False)
+class Record:
+    """One image's consolidated labels, with the image and prompt where known.
+
+    Attributes:
+        filename: name in the data set, like `train/<uid>.png`.
+        scores: by name of `SCORES`, in [0, 1], higher is better. A file holds them as float32.
+        heatmaps: by name of `HEATMAPS`, both of one size; 255 means 1.0.
+        labels: one for each word of the prompt, 1 aligned, 0 misaligned. In RichHF-18K some lists differ in
+            length from the prompt's words: see `richhf.data.words.match_labels_to_words`.
+        image: encoded PNG or JPEG.
+        prompt: the text the image was generated from.
+    """
+
+    filename: str
+    scores: dict[str, float]
+    heatmaps: dict[str, UInt8[np.ndarray, "h w"]]
+    labels: tuple[int, ...]
+    image: bytes | None = None
+    prompt: str | None = None
+
+    def decode_image(self) -> UInt8[np.ndarray, "h w 3"]:
+        """Decodes the image to RGB.
+
+        Raises:
+            ValueError: if the record has no image or it cannot be decoded.
+        """
+        if self.image is None:
+            raise ValueError(f"record {self.filename!r} has no image; join the labels with images first")
+        try:
+            return np.array(Image.open(io.BytesIO(self.image)).convert("RGB"))
+        except _UNDECODABLE as error:
+            raise ValueError(f"the image of record {self.filename!r} cannot be decoded: {error}") from error
+
+
+def encode_png(pixels: UInt8[np.ndarray, "h w"] | UInt8[np.ndarray, "h w 3"]) -> bytes:
+    """Encodes a map (one channel) or an RGB image as PNG."""
+    buffer = io.BytesIO()
+    Image.fromarray(np.ascontiguousarray(pixels)).save(buffer, format="PNG")
+    return buffer.getvalue()
+
+
+def record_to_example(record: Record, *, file: str = "(memory)", index: int = 0) -> bytes:
+    """Serializes a record as `tf.train.Example`; equal records give equal bytes.
+
+    Args:
+        record: what to write.
+        file: where it goes, for the error.
+        index: its position there, for the error.
+
+    Raises:
+        RecordError: if a value is out of range or missing, as when reading.
+    """
+    train = _tensorflow().train
+    check = _Checker(file=file, index=index)
+    for mapping, names in ((record.scores, SCORE_FEATURES), (record.heatmaps, HEATMAP_FEATURES)):
+        for name, feature in names.items():
+            if name not in mapping:
+                raise check.error(feature, f"only {sorted(mapping)}", f"a value under {name!r}")
+    if set(record.labels) - {0, 1}:
+        raise check.error(LABEL_FEATURE, repr(record.labels), "0 (misaligned) or 1 (aligned) for each word")
+    scores = {feature: check.score(feature, record.scores[name]) for name, feature in SCORE_FEATURES.items()}
+    check.same_size(record.heatmaps)
+
+    encoded = {
+        "filename": record.filename.encode(),
+        **{feature: encode_png(record.heatmaps[name]) for name, feature in HEATMAP_FEATURES.items()},
+        LABEL_FEATURE: " ".join(str(int(label)) for label in record.labels).encode(),
+    }
+    if record.image is not None:
+        encoded["image"] = check.image(record.image)
+    if record.prompt is not None:
+        encoded["prompt"] = record.prompt.encode()
+    features = {}
+    for name, value in encoded.items():
+        features[name] = train.Feature(bytes_list=train.BytesList(value=[value]))
+    for name, value in scores.items():
+        features[name] = train.Feature(float_list=train.FloatList(value=[value]))
+    return train.Example(features=train.Features(feature=features)).SerializeToString(deterministic=True)
+
+
+def example_to_record(serialized: bytes, *, file: str = "(memory)", index: int = 0) -> Record:
+    """Parses and checks one `tf.train.Example`.
+
+    Args:
+        serialized: the example's bytes.
+        file: where it comes from, for the error.
+        index: its position there, for the error.
+
+    Raises:
+        RecordError: for a missing feature, one of the wrong kind, a score that is not a number in [0, 1], a
+            map that is not a decodable 8-bit one-channel image, maps of two sizes, labels other than 0 and 1,
+            an image that is neither PNG nor JPEG, or text that is not UTF-8.
+    """
+    from google.protobuf.message import DecodeError
+
+    check = _Checker(file=file, index=index)
+    try:
+        features = _tensorflow().train.Example.FromString(serialized).features.feature
+    except DecodeError as error:
+        found = f"{len(serialized)} bytes of something else"
+        raise check.error("record", found, "a tf.train.Example") from error
+
+    scores = {
+        name: check.score(feature, check.value(features, feature, "float_list"))
+        for name, feature in SCORE_FEATURES.items()
+    }
+    heatmaps = {
+        name: check.heatmap(feature, check.value(features, feature, "bytes_list"))
+        for name, feature in HEATMAP_FEATURES.items()
+    }
+    check.same_size(heatmaps)
+    label = check.text(features, LABEL_FEATURE)
+    try:
+        labels = words.parse_labels(label)
+    except ValueError as error:
+        raise check.error(LABEL_FEATURE, str(error).split(";")[0], "0 and 1 joined by spaces") from error
+    return Record(
+        filename=check.text(features, "filename"),
+        scores=scores,
+        heatmaps=heatmaps,
+        labels=labels,
+        image=check.image(check.value(features, "image", "bytes_list")) if "image" in features else None,
+        prompt=check.text(features, "prompt") if "prompt" in features else None,
+    )
+
+
+def write_records(path: str | os.PathLike, records: Iterable[Record]) -> int:
+    """Writes a record file and returns the number of records.
+
+    The file appears under its name only when it is complete; an error or interruption leaves nothing behind.
+
+    Raises:
+        RecordError: if a record is malformed.
+        OSError: if the file cannot be written.
+    """
+    tf = _tensorflow()
+    path = pathlib.Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    count = 0
+    try:
+        try:
+            with tf.io.TFRecordWriter(str(temporary)) as writer:
+                for record in records:
+                    writer.write(record_to_example(record, file=str(path), index=count))
+                    count += 1
+        except tf.errors.OpError as error:
+            raise OSError(f"cannot write {path}: {error.message}") from error
+        os.replace(temporary, path)
+    finally:
+        temporary.unlink(missing_ok=True)
+    return count
+
+
+def read_records(paths: Paths, *, on_error: OnError | None = None) -> Iterator[Record]:
+    """Reads the records of one file or of several, in order.
+
+    Args:
+        paths: a record file, or a sequence of them.
+        on_error: called with each malformed record, which is then skipped. Without it the first is raised.
+
+    Raises:
+        RecordError: if a record is malformed or the file is cut short or damaged.
+        OSError: if a file cannot be read.
+    """
+    for path in [paths] if isinstance(paths, str | os.PathLike) else paths:
+        for index, serialized in enumerate(_serialized(str(path), on_error)):
+            try:
+                record = example_to_record(serialized, file=str(path), index=index)
+            except RecordError as error:
+                if on_error is None:
+                    raise
+                on_error(error)
+            else:
+                yield record
+
+
+def list_record_files(path: str | os.PathLike) -> tuple[pathlib.Path, ...]:
+    """Lists record files: the file itself, or all `*.tfrecord*` directly in a folder, sorted by name.
+
+    Raises:
+        FileNotFoundError: if there is nothing at `path`.
+        ValueError: if the folder holds no record file.
+    """
+    path = pathlib.Path(path)
+    if path.is_file():
+        return (path,)
+    if not path.is_dir():
+        raise FileNotFoundError(f"{path} does not exist; expected a record file or a folder of them")
+    files = tuple(sorted(file for file in path.glob("*.tfrecord*") if not file.name.startswith(".")))
+    if not files:
+        raise ValueError(f"no *.tfrecord file in {path}; make some with `richhf synthesize`")
+    return files
+
+
+def _serialized(path: str, on_error: OnError | None) -> Iterator[bytes]:
+    """Yields the raw records of one file; damage is reported and ends the file."""
+    tf = _tensorflow()
+    if not pathlib.Path(path).is_file():
+        raise FileNotFoundError(f"{path} is not a file; expected a record file")
+    index = 0
+    try:
+        for serialized in tf.data.TFRecordDataset(path).as_numpy_iterator():
+            yield serialized
+            index += 1
+    except tf.errors.DataLossError as error:
+        truncated = "truncated" in error.message
+        found = "a truncated record" if truncated else "a damaged record, or no TFRecord file at all"
+        damage = RecordError(path, index, "record", found, "an intact TFRecord file: make or copy it again")
+        if on_error is None:
+            raise damage from error
+        on_error(damage)
+    except tf.errors.OpError as error:
+        raise OSError(f"cannot read {path}: {error.message}") from error
+
+
+@dataclasses.dataclass(frozen=True)
+class _Checker:
+    """Checks of single values, knowing which record an error is about."""
+
+    file: str
+    index: int
+
+    def error(self, feature: str, found: str, expected: str) -> RecordError:
+        return RecordError(self.file, self.index, feature, found, expected)
+
+    def value(self, features: Mapping[str, Any], name: str, kind: str) -> Any:
+        """Returns the single value of a feature of the given kind."""
+        expected = f"one {_KINDS[kind]} value"
+        if name not in features:
+            there = ", ".join(sorted(features)) or "none"
+            raise self.error(name, f"no such feature (there are: {there})", expected)
+        found_kind = features[name].WhichOneof("kind")
+        if found_kind != kind:
+            found = f"{_KINDS[found_kind]} values" if found_kind else "an empty feature"
+            raise self.error(name, found, expected)
+        values = getattr(features[name], kind).value
+        if len(values) != 1:
+            raise self.error(name, f"{len(values)} values", expected)
+        return values[0]
+
+    def text(self, features: Mapping[str, Any], name: str) -> str:
+        value = self.value(features, name, "bytes_list")
+        try:
+            return value.decode()
+        except UnicodeDecodeError as error:
+            raise self.error(name, f"bytes {value[:20]!r}", "UTF-8 text") from error
+
+    def score(self, feature: str, value: float) -> float:
+        if not (math.isfinite(value) and 0 <= value <= 1):
+            raise self.error(feature, str(value), "a number in [0, 1]")
+        return float(value)
+
+    def heatmap(self, feature: str, encoded: bytes) -> UInt8[np.ndarray, "h w"]:
+        expected = "an encoded 8-bit one-channel image"
+        try:
+            image = Image.open(io.BytesIO(encoded))
+            pixels = np.array(image)
+        except _UNDECODABLE as error:
+            found = f"{len(encoded)} bytes that cannot be decoded ({error})"
+            raise self.error(feature, found, expected) from error
+        if image.mode != "L":
+            raise self.error(feature, f"an image of mode {image.mode}", expected)
+        return pixels
+
+    def same_size(self, heatmaps: Mapping[str, np.ndarray]) -> None:
+        first, second = (heatmaps[name].shape for name in HEATMAPS)
+        if first != second:
+            raise self.error(HEATMAP_FEATURES[HEATMAPS[1]], f"size {second}", f"{first} as {HEATMAPS[0]} has")
+
+    def image(self, encoded: bytes) -> bytes:
+        if not encoded.startswith(_IMAGE_SIGNATURES):
+            found = f"{len(encoded)} bytes starting with {encoded[:8]!r}"
+            raise self.error("image", found, "an encoded PNG or JPEG")
+        return encoded
+
+
+def _tensorflow() -> Any:
+    try:
+        import tensorflow
+    except ImportError as error:
+        raise ImportError("record files need TensorFlow: pip install richhf[train]") from error
+    return tensorflow
