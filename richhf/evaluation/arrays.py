@@ -1,4 +1,4 @@
-"""`FeedbackArrays`: the feedback on many images as arrays, predicted or true, the form that metrics are computed on."""
+"""`FeedbackArrays`: feedback on many images as arrays, predicted or true; what metrics are computed on."""
 
 import dataclasses
 import itertools

@@ -46,10 +46,11 @@ def evaluate_feedback(predicted: FeedbackArrays, target: FeedbackArrays) -> dict
       target: labels of the same images in the same order; what is not valid in it is left out.
 
     Returns:
-      `{"scores": {name: {"plcc", "srcc"}}, "heatmaps": {name: {"mse", "mse_empty", "cc", "kld", "sim", "nss",
-      "auc_judd"}}, "keywords": {"pooled": {"precision", "recall", "f1"}, "per_sample": {...}}}`: floats, or None
-      where a metric is undefined, so that it is valid JSON as it is. MSE is over all examples, `mse_empty`
-      over those with an empty true map, the other map metrics over those with a true map above 0.
+      `{"scores": {name: {"plcc", "srcc"}}, "heatmaps": {name: {"mse", "mse_empty", "cc", "kld", "sim",
+      "nss", "auc_judd"}}, "keywords": {"pooled": {"precision", "recall", "f1"}, "per_sample": {...}}}`:
+      floats, or None where a metric is undefined, so that it is valid JSON as it is. MSE is over all
+      examples, `mse_empty` over those with an empty true map, the other map metrics over those with a true
+      map above 0.
 
     Raises:
       ValueError: they are not about the same images, or predictions are not finite.

@@ -149,7 +149,7 @@ METRICS = {"mse": mse, "cc": cc, "kld": kld, "sim": sim, "nss": nss, "auc_judd":
 
 
 def resize_maps(maps: Real[np.ndarray, "b h w"], size: tuple[int, int]) -> Float[np.ndarray, "b h2 w2"]:
-    """Bilinear resize (half-pixel centres; averages when it shrinks) to `size = (height, width)`, as float32."""
+    """Bilinear resize to `(height, width)`, as float32: half-pixel centres; averages when it shrinks."""
     height, width = size
     maps = np.asarray(maps, np.float32)
     if maps.shape[1:] == (height, width):
@@ -165,9 +165,9 @@ def _pixels(pred: Maps, true: Maps) -> tuple[Pixels, Pixels]:
     pred, true = np.asarray(pred), np.asarray(true)
     if pred.ndim != 3 or pred.shape != true.shape or 0 in pred.shape[1:]:
         raise ValueError(
-            f"Heatmaps must be two [b, h, w] arrays of one shape; got {pred.shape} (predicted) and {true.shape} "
-            "(true). Resize predictions to the truth's size with richhf.evaluation.resize_maps; add a batch axis "
-            "to single maps with map[None]."
+            f"Heatmaps must be two [b, h, w] arrays of one shape; got {pred.shape} (predicted) and "
+            f"{true.shape} (true). Resize predictions to the truth's size with "
+            "richhf.evaluation.resize_maps; add a batch axis to single maps with map[None]."
         )
     sides = []
     for side, maps in (("predicted", pred), ("true", true)):
@@ -175,8 +175,8 @@ def _pixels(pred: Maps, true: Maps) -> tuple[Pixels, Pixels]:
         # Written so that nan fails it too.
         if maps.size and not (maps.min() >= -_SLACK and maps.max() <= 1 + _SLACK):
             raise ValueError(
-                f"Heatmaps must hold values in [0, 1]; the {side} maps go from {maps.min():g} to {maps.max():g}. "
-                "Divide 8-bit maps by 255 and apply a sigmoid to logits."
+                f"Heatmaps must hold values in [0, 1]; the {side} maps go from {maps.min():g} to "
+                f"{maps.max():g}. Divide 8-bit maps by 255 and apply a sigmoid to logits."
             )
         sides.append(maps)
     return sides[0], sides[1]

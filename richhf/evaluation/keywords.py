@@ -1,4 +1,4 @@
-"""Precision, recall and F1 of the misaligned keywords, in both conventions found in print (paper, section 4.2).
+"""Precision, recall and F1 of the misaligned keywords, in the two conventions in use (paper, section 4.2).
 
 A prediction and a target are marked texts: the prompt with `_0` directly after each misaligned word.
 

@@ -1,4 +1,4 @@
-"""Agreement of predicted and true scores: Pearson (PLCC) and Spearman (SRCC) correlation (paper, section 4.2)."""
+"""Agreement of predicted and true scores: Pearson (PLCC) and Spearman (SRCC) correlation (paper, 4.2)."""
 
 from collections.abc import Sequence
 
@@ -66,14 +66,14 @@ def _pair(pred: Vector, true: Vector) -> tuple[Float[np.ndarray, " n"], Float[np
     pred, true = np.asarray(pred, np.float64), np.asarray(true, np.float64)
     if pred.ndim != 1 or pred.shape != true.shape:
         raise ValueError(
-            f"Scores must be two one-dimensional arrays of one length; got shapes {pred.shape} (predicted) and "
-            f"{true.shape} (true). Compare one score at a time, for example pred[:, 0]."
+            f"Scores must be two one-dimensional arrays of one length; got shapes {pred.shape} (predicted) "
+            f"and {true.shape} (true). Compare one score at a time, for example pred[:, 0]."
         )
     for side, values in (("predicted", pred), ("true", true)):
         bad = np.flatnonzero(~np.isfinite(values))
         if bad.size:
             raise ValueError(
-                f"{bad.size} of {values.size} {side} scores are not finite; the first is {values[bad[0]]} at index "
-                f"{bad[0]}. Leave out missing scores before comparing."
+                f"{bad.size} of {values.size} {side} scores are not finite; the first is {values[bad[0]]} "
+                f"at index {bad[0]}. Leave out missing scores before comparing."
             )
     return pred, true

@@ -43,7 +43,7 @@ class ExampleValues:
         return len(self.filenames)
 
     def keyword_f1(self) -> Float[np.ndarray, " n"]:
-        """F1 of each example's words; 1 where nothing is misaligned and nothing flagged, nan where unknown."""
+        """F1 of each example's words; 1 where nothing is misaligned nor flagged, nan where unknown."""
         f1 = np.full(len(self), np.nan)
         for i in np.flatnonzero(self.keyword_valid):
             hits, alarms, misses = keyword_counts(self.predicted_keywords[i], self.true_keywords[i])
@@ -86,7 +86,7 @@ def example_values(predicted: FeedbackArrays, target: FeedbackArrays) -> Example
         first = predicted.filenames[int(np.argmin(finite))]
         raise ValueError(
             f"{(~finite).sum()} of {len(predicted)} predictions are not finite, the first for {first!r}. "
-            "The model has probably diverged: evaluate an earlier checkpoint, or train with a lower learning rate."
+            "The model has probably diverged: evaluate an earlier checkpoint, or lower the learning rate."
         )
     return ExampleValues(
         filenames=list(target.filenames),
@@ -108,7 +108,9 @@ def concatenate_values(parts: Sequence[ExampleValues]) -> ExampleValues:
     def join(pieces: list) -> object:
         if isinstance(pieces[0], dict):
             return {key: join([piece[key] for piece in pieces]) for key in pieces[0]}
-        return sum(pieces, []) if isinstance(pieces[0], list) else np.concatenate(pieces)
+        if isinstance(pieces[0], list):
+            return [item for piece in pieces for item in piece]
+        return np.concatenate(pieces)
 
     names = [field.name for field in dataclasses.fields(ExampleValues)]
     return ExampleValues(**{name: join([getattr(part, name) for part in parts]) for name in names})
@@ -129,7 +131,7 @@ def _heatmap_values(predicted: FeedbackArrays, target: FeedbackArrays, name: str
 
 
 def count_examples(values: ExampleValues) -> dict:
-    """How many examples each metric rests on: `{"scores": {name: n}, "heatmaps": {name: {...}}, "keywords": n}`."""
+    """How many examples the metrics rest on: scores and maps by name (maps: all, empty), keywords."""
     known = (~np.isnan(values.true_scores)).sum(axis=0)
     return {
         "scores": {name: int(n) for name, n in zip(SCORES, known, strict=True)},
