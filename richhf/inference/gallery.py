@@ -1,0 +1,157 @@
+"""Examples on a page: the image, its maps, its prompt with marked words and its scores, truth beside prediction."""
+
+import dataclasses
+import html
+
+import numpy as np
+from jaxtyping import UInt8
+from PIL import Image
+
+from richhf.feedback import HEATMAPS, SCORES, Difference, Feedback, open_image
+from richhf.inference.drawing import backdrop_uri, layer_uri, number, picture_uri
+
+HEADINGS = {
+    "random": ("A random sample", "Not chosen by anybody."),
+    "best": ("Best cases", "Where prediction and annotators agree most."),
+    "worst": ("Worst cases", "Where they disagree most."),
+}
+_VERDICTS = {"hit": "found", "miss": "missed", "false": "false alarm", "marked": "misaligned"}
+
+
+@dataclasses.dataclass(frozen=True)
+class GalleryExample:
+    """One image with its feedback.
+
+    Attributes:
+      image: a PIL picture or a uint8 array.
+      truth: the annotators' feedback; None where there is none (predictions on new images).
+      predicted: the model's.
+      label: the group it is shown in: 'random', 'best', 'worst' or any other name.
+      note: a short remark, such as the file's name.
+    """
+
+    image: Image.Image | UInt8[np.ndarray, "h w 3"]
+    truth: Feedback | None
+    predicted: Feedback
+    label: str = ""
+    note: str = ""
+
+
+def gallery(examples: list[GalleryExample]) -> str:
+    """All examples, grouped by label: random, best and worst first, then others as they come."""
+    labels = dict.fromkeys([*HEADINGS, *(example.label for example in examples)])
+    groups = []
+    for label in labels:
+        members = [example for example in examples if example.label == label]
+        if not members:
+            continue
+        title, note = HEADINGS.get(label, (label.capitalize() or "Examples", ""))
+        cards = "".join(example_card(example) for example in members)
+        groups.append(
+            f'<section class="group" data-kind="{html.escape(label)}"><h3>{html.escape(title)} '
+            f'<span class="count">{len(members)}</span></h3>'
+            f'<p class="hint">{html.escape(note)}</p><div class="cards">{cards}</div></section>'
+        )
+    return "".join(groups)
+
+
+def example_card(example: GalleryExample) -> str:
+    """One example as an `<article>`; its `data-` attributes serve the page's sorting."""
+    image = open_image(example.image)
+    predicted, truth = example.predicted, example.truth
+    difference = predicted.difference(truth) if truth is not None else None
+    note = f'<p class="note">{html.escape(example.note)}</p>' if example.note else ""
+    small = " small" if max(image.size) <= 128 else ""
+    alt = f"Image generated for: {predicted.prompt}"
+    panels = [
+        f'<figure class="picture"><img src="{picture_uri(image)}" width="{image.width}" height="{image.height}" '
+        f'alt="{html.escape(alt)}"><figcaption>Image</figcaption></figure>'
+    ]
+    for name in HEATMAPS:
+        stages = "".join(
+            _stage(feedback, name, who)
+            for feedback, who in ((truth, "true"), (predicted, "predicted"))
+            if feedback is not None and name in feedback.heatmaps
+        )
+        if stages:
+            panels.append(f'<div class="pair {name}" role="group" aria-label="{name} map">{stages}</div>')
+    bars = "".join(_score(name, truth, predicted) for name in SCORES if name in predicted.scores)
+    return (
+        f'<article class="example{small}"{_order(difference)}>'
+        f'<header><p class="prompt">{marked_prompt(predicted, truth)}</p>{note}</header>'
+        f'<div class="panels" style="--backdrop:url({backdrop_uri(image)});'
+        f'--shape:{image.width}/{image.height}">{"".join(panels)}</div>'
+        f'<div class="scores">{bars}</div></article>'
+    )
+
+
+def marked_prompt(predicted: Feedback, truth: Feedback | None) -> str:
+    """The prompt as HTML, each word that is misaligned in truth or prediction marked with the verdict on it."""
+    verdicts: dict[int, str] = {}
+    if truth is not None and truth.misaligned and predicted.misaligned:
+        difference = predicted.difference(truth)
+        for kind, indices in zip(
+            ("hit", "miss", "false"),
+            (difference.hits, difference.misses, difference.false_alarms),
+            strict=True,
+        ):
+            verdicts.update(dict.fromkeys(indices, kind))
+    else:
+        verdicts = {i: "marked" for i, flag in enumerate(predicted.misaligned) if flag}
+    pieces, position = [], 0
+    for i, word in enumerate(predicted.words):
+        start = predicted.prompt.find(word, position)
+        if start < 0:
+            raise ValueError(
+                f"Word {word!r} is not in the prompt {predicted.prompt!r} where it was expected."
+            )
+        pieces.append(html.escape(predicted.prompt[position:start]))
+        position = start + len(word)
+        escaped = html.escape(word)
+        kind = verdicts.get(i)
+        pieces.append(
+            f'<ruby class="{kind}">{escaped}<rp> (</rp><rt>{_VERDICTS[kind]}</rt><rp>)</rp></ruby>'
+            if kind
+            else escaped
+        )
+    pieces.append(html.escape(predicted.prompt[position:]))
+    return "".join(pieces)
+
+
+def _stage(feedback: Feedback, name: str, who: str) -> str:
+    heatmap = feedback.heatmaps[name]
+    peak = float(heatmap.max())
+    alt = f"{who} {name} map: peak {number(peak, 2)}, {100 * float((heatmap > 0.1).mean()):.0f} % of the image marked"
+    return (
+        f'<figure><div class="stage"><img class="layer" src="{layer_uri(feedback, name)}" '
+        f'width="{heatmap.shape[1]}" height="{heatmap.shape[0]}" alt="{alt}"></div>'
+        f"<figcaption><b>{name.capitalize()}</b> {who}</figcaption></figure>"
+    )
+
+
+def _score(name: str, truth: Feedback | None, predicted: Feedback) -> str:
+    value, true = predicted.scores[name], truth.scores.get(name) if truth is not None else None
+    tick = f'<i class="tick" style="--v:{100 * true:.1f}%"></i>' if true is not None else ""
+    label = f"{name}: predicted {number(value, 2)}, true {number(true, 2)}"
+    shown = f"<small>true {number(true, 2)}</small>" if true is not None else ""
+    return (
+        f'<div class="score"><span class="name">{name}</span>'
+        f'<span class="track" role="img" aria-label="{label}"><i class="bar" style="--v:{100 * value:.1f}%"></i>{tick}</span>'
+        f'<span class="value"><b>{number(value, 2)}</b> {shown}</span></div>'
+    )
+
+
+def _order(difference: Difference | None) -> str:
+    if difference is None:
+        return ""
+    keys = {
+        "scores": _mean(abs(value) for value in difference.scores.values()),
+        "maps": _mean(float(np.abs(value).mean()) for value in difference.heatmaps.values()),
+        "words": len(difference.misses) + len(difference.false_alarms),
+    }
+    return "".join(f' data-{key}="{value:.5f}"' for key, value in keys.items())
+
+
+def _mean(values) -> float:
+    values = list(values)
+    return sum(values) / len(values) if values else 0.0

@@ -1,0 +1,210 @@
+"""The paper's four tables (scores, two heatmaps, keywords) and their summary, as HTML.
+
+Rows: predict-the-mean, other runs, the model, the noise ceiling (what the noiseless truth scores against the
+annotators' labels), and the model's share of that ceiling.
+"""
+
+import dataclasses
+import html
+import math
+from collections.abc import Callable, Mapping
+
+from richhf.feedback import HEATMAPS, SCORES
+from richhf.inference.drawing import NOTHING, number, percent
+
+MODEL, BASELINE, CEILING = "model", "mean_baseline", "noise_ceiling"
+
+
+@dataclasses.dataclass(frozen=True)
+class Column:
+    """One column: where its value lies in a result, how it is printed and which direction is better.
+
+    `chance` is the value of a blind guess, from which the share of the ceiling counts; None: no share is printed.
+    """
+
+    title: str
+    path: tuple[str, ...]
+    show: Callable[[float | None], str] = number
+    higher_is_better: bool = True
+    chance: float | None = 0.0
+    group: str = ""
+
+    def value(self, result: Mapping | None) -> float | None:
+        """The value in `result`, None where it is missing, null or not finite."""
+        for key in self.path:
+            result = result.get(key) if isinstance(result, Mapping) else None
+        return float(result) if isinstance(result, int | float) and math.isfinite(result) else None
+
+    def share(self, model: Mapping | None, ceiling: Mapping | None) -> float | None:
+        """How much of the way from chance to the ceiling the model has gone."""
+        value, top = self.value(model), self.value(ceiling)
+        if None in (value, top, self.chance) or top <= self.chance:
+            return None
+        return (value - self.chance) / (top - self.chance)
+
+
+def _five(value: float | None) -> str:
+    return number(value, 5)
+
+
+def _percentage(value: float | None) -> str:
+    return NOTHING if value is None else f"{100 * value:.1f}"
+
+
+def _heatmap_columns(name: str) -> tuple[Column, ...]:
+    at = ("heatmaps", name)
+    over_all, empty, marked = "all images", "nothing marked", "something marked"
+    return (
+        Column("MSE", (*at, "mse"), _five, False, None, over_all),
+        Column("MSE", (*at, "mse_empty"), _five, False, None, empty),
+        Column("CC", (*at, "cc"), group=marked),
+        Column("KLD", (*at, "kld"), higher_is_better=False, chance=None, group=marked),
+        Column("SIM", (*at, "sim"), group=marked),
+        Column("NSS", (*at, "nss"), group=marked),
+        Column("AUC-Judd", (*at, "auc_judd"), chance=0.5, group=marked),
+    )
+
+
+TABLES: tuple[tuple[str, str, tuple[Column, ...]], ...] = (
+    (
+        "Scores",
+        "Correlation of predicted and true scores over the test images: Pearson (PLCC) and rank (SRCC). "
+        "1 is perfect, 0 says nothing; a constant prediction has none.",
+        tuple(
+            Column(metric.upper(), ("scores", name, metric), group=name)
+            for name in SCORES
+            for metric in ("plcc", "srcc")
+        ),
+    ),
+    *(
+        (
+            f"{name.capitalize()} heatmap",
+            note,
+            _heatmap_columns(name),
+        )
+        for name, note in zip(
+            HEATMAPS,
+            (
+                "Where the image looks wrong. CC, SIM, NSS and AUC-Judd say how well the predicted spot lies on the "
+                "marked one, KLD and MSE how far the two maps are apart.",
+                "Where the image departs from its prompt. A missing object has no place in the picture, "
+                "so even the noiseless truth cannot reach 1.",
+            ),
+            strict=True,
+        )
+    ),
+    (
+        "Misaligned keywords",
+        "Words flagged as not shown by the image, in per cent. Pooled counts all words of the test set together; "
+        "per image averages over images.",
+        tuple(
+            Column(
+                metric.capitalize().replace("F1", "F1"), ("keywords", mean, metric), _percentage, group=group
+            )
+            for mean, group in (("pooled", "pooled"), ("per_sample", "per image"))
+            for metric in ("precision", "recall", "f1")
+        ),
+    ),
+)
+
+GLANCE: tuple[tuple[str, str, Column], ...] = (
+    *((f"{name} map", "CC", Column("CC", ("heatmaps", name, "cc"))) for name in HEATMAPS),
+    *((f"{name} score", "PLCC", Column("PLCC", ("scores", name, "plcc"))) for name in SCORES),
+    ("misaligned keywords", "F1", Column("F1", ("keywords", "pooled", "f1"))),
+)
+
+
+def rows(metrics: Mapping) -> list[tuple[str, str, Mapping | None]]:
+    """The table's rows as (kind, title, result), without those that `metrics` lacks."""
+    found = []
+    if metrics.get(BASELINE):
+        found.append(("baseline", "Predict the mean", metrics[BASELINE]))
+    found.extend(("other", name, result) for name, result in (metrics.get("compare") or {}).items())
+    found.append(("model", "This model", metrics.get(MODEL)))
+    if metrics.get(CEILING):
+        found.append(("ceiling", "Noise ceiling", metrics[CEILING]))
+    return found
+
+
+def metric_table(title: str, note: str, columns: tuple[Column, ...], metrics: Mapping) -> str:
+    """One table with its caption; the best value of a column, the ceiling aside, is set in bold."""
+    groups: list[list] = []
+    for column in columns:
+        if groups and groups[-1][0] == column.group:
+            groups[-1][1] += 1
+        else:
+            groups.append([column.group, 1])
+    starts = {sum(count for _, count in groups[:i]) for i in range(len(groups))}
+    head = "".join(
+        f'<th colspan="{count}" scope="colgroup" class="start">{name}</th>' for name, count in groups
+    )
+    names = "".join(
+        f'<th scope="col"{_start(i, starts)}>{column.title} {_arrow(column)}</th>'
+        for i, column in enumerate(columns)
+    )
+    body = []
+    best = [_best(column, metrics) for column in columns]
+    for kind, name, result in rows(metrics):
+        cells = []
+        for i, column in enumerate(columns):
+            value = column.value(result)
+            text = column.show(value)
+            strong = kind != "ceiling" and value is not None and value == best[i]
+            cells.append(f"<td{_start(i, starts)}>{f'<strong>{text}</strong>' if strong else text}</td>")
+        body.append(f'<tr class="{kind}"><th scope="row">{html.escape(name)}</th>{"".join(cells)}</tr>')
+    shares = [column.share(metrics.get(MODEL), metrics.get(CEILING)) for column in columns]
+    if any(share is not None for share in shares):
+        cells = "".join(f"<td{_start(i, starts)}>{percent(share)}</td>" for i, share in enumerate(shares))
+        body.append(f'<tr class="share"><th scope="row">Share of ceiling</th>{cells}</tr>')
+    return (
+        f'<section class="table"><h3>{html.escape(title)}</h3><p class="hint">{html.escape(note)}</p>'
+        f'<div class="scroll" tabindex="0" role="region" aria-label="{html.escape(title)}"><table><thead>'
+        f"<tr><td></td>{head}</tr><tr><td></td>{names}</tr></thead><tbody>{''.join(body)}</tbody></table></div></section>"
+    )
+
+
+def glance(metrics: Mapping) -> str:
+    """One line for each of the seven outputs: the model between nothing and the ceiling."""
+    lines = []
+    for name, measure, column in GLANCE:
+        value, floor, top = (column.value(metrics.get(key)) for key in (MODEL, BASELINE, CEILING))
+        share = column.share(metrics.get(MODEL), metrics.get(CEILING))
+        marks = [f'<i class="band" style="--v:{_position(top if top is not None else 1.0)}"></i>']
+        if top is not None:
+            marks.append(f'<i class="top" style="--v:{_position(top)}"></i>')
+        if floor is not None:
+            marks.append(f'<i class="floor" style="--v:{_position(floor)}"></i>')
+        for other in (metrics.get("compare") or {}).values():
+            if column.value(other) is not None:
+                marks.append(f'<i class="rival" style="--v:{_position(column.value(other))}"></i>')
+        if value is not None:
+            marks.append(f'<i class="bar" style="--v:{_position(value)}"></i>')
+        described = f"{name}: {measure} {number(value)}, predict the mean {number(floor)}, noise ceiling {number(top)}"
+        part = f"{percent(share)} of ceiling" if share is not None else ""
+        lines.append(
+            f'<li><span class="name">{name} <abbr>{measure}</abbr></span>'
+            f'<span class="track" role="img" aria-label="{described}">{"".join(marks)}</span>'
+            f'<span class="value"><b>{number(value)}</b> <small>{part}</small></span></li>'
+        )
+    return f'<ol class="glance">{"".join(lines)}</ol>'
+
+
+def _best(column: Column, metrics: Mapping) -> float | None:
+    values = [column.value(result) for kind, _, result in rows(metrics) if kind != "ceiling"]
+    values = [value for value in values if value is not None]
+    if len(values) < 2:
+        return None
+    return max(values) if column.higher_is_better else min(values)
+
+
+def _arrow(column: Column) -> str:
+    arrow, meaning = ("↑", "higher is better") if column.higher_is_better else ("↓", "lower is better")
+    return f'<span class="arrow" title="{meaning}" aria-label="{meaning}">{arrow}</span>'
+
+
+def _start(index: int, starts: set[int]) -> str:
+    return ' class="start"' if index in starts else ""
+
+
+def _position(value: float) -> str:
+    return f"{100 * min(max(value, 0.0), 1.0):.1f}%"
