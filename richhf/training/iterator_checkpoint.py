@@ -1,0 +1,55 @@
+"""The input iterator's position as an item of an Orbax checkpoint, so that it is committed with the parameters."""
+
+import dataclasses
+from typing import Any
+
+import jax
+import orbax.checkpoint as ocp
+from etils import epath
+
+
+class IteratorCheckpointHandler(ocp.CheckpointHandler):
+    """Writes and reads iterators that have `save(filename)` and `restore(filename)` (clu's DatasetIterator).
+
+    Each process keeps its own position in `process-<index>-of-<count>`. Saving is synchronous: an asynchronous one
+    would record the position of a later batch.
+    """
+
+    def save(self, directory: epath.Path, args: "IteratorSave"):
+        """Writes args.iterator's position under directory."""
+        args.iterator.save(directory / _file_name())
+
+    def restore(self, directory: epath.Path, args: "IteratorRestore"):
+        """Moves args.iterator to the position saved under directory.
+
+        Raises:
+          ValueError: the checkpoint was written by another number of processes.
+        """
+        name = _file_name()
+        if not any(directory.glob(f"{name}*")):
+            found = sorted(path.name for path in directory.iterdir())
+            raise ValueError(
+                f"{directory} has no input position {name!r}, found {found}; resume with as many processes as wrote it."
+            )
+        args.iterator.restore(directory / name)
+        return args.iterator
+
+
+@ocp.args.register_with_handler(IteratorCheckpointHandler, for_save=True)
+@dataclasses.dataclass
+class IteratorSave(ocp.args.CheckpointArgs):
+    """What to save: `iterator`, at its present position."""
+
+    iterator: Any
+
+
+@ocp.args.register_with_handler(IteratorCheckpointHandler, for_restore=True)
+@dataclasses.dataclass
+class IteratorRestore(ocp.args.CheckpointArgs):
+    """What to restore into: `iterator`."""
+
+    iterator: Any
+
+
+def _file_name() -> str:
+    return f"process-{jax.process_index():05d}-of-{jax.process_count():05d}"

@@ -1,0 +1,113 @@
+"""Optimizers: AdamW and Adafactor from optax, with a schedule and global-norm clipping in one value."""
+
+import dataclasses
+import re
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import optax
+
+from richhf.training.schedules import Schedule
+
+NO_DECAY = r"(^|/)(bias|scale|norm|[^/]*_norm|rel_embedding|relative_position_bias)(/|$)"
+
+
+@dataclasses.dataclass(frozen=True)
+class Optimizer:
+    """A gradient transformation and the schedule it follows (kept for the log).
+
+    Attributes:
+      transformation: gradients to updates, clipping included.
+      learning_rate: step to learning rate.
+    """
+
+    transformation: optax.GradientTransformation
+    learning_rate: Schedule
+
+
+def adamw(
+    learning_rate: float | Schedule,
+    *,
+    b1: float = 0.9,
+    b2: float = 0.999,
+    eps: float = 1e-8,
+    weight_decay: float = 0.0,
+    clip_norm: float | None = 1.0,
+    no_decay: str = NO_DECAY,
+) -> Optimizer:
+    """AdamW, the paper's optimizer: decoupled weight decay, scaled by the learning rate.
+
+    Args:
+      learning_rate: a number, or a schedule of the step.
+      b1: decay of the first moment.
+      b2: decay of the second moment.
+      eps: added to the root of the second moment.
+      weight_decay: share of each decayed parameter taken off per unit of learning rate.
+      clip_norm: gradients are scaled down to this global norm; None leaves them.
+      no_decay: regular expression; a parameter whose path (`encoder/layer_0/mlp/wi/kernel`) matches is not decayed.
+    """
+    schedule = _as_schedule(learning_rate)
+    update = optax.adamw(
+        schedule, b1=b1, b2=b2, eps=eps, weight_decay=weight_decay, mask=lambda p: decay_mask(p, no_decay)
+    )
+    return Optimizer(_clipped(update, clip_norm), schedule)
+
+
+def adafactor(
+    learning_rate: float | Schedule,
+    *,
+    decay_rate: float = 0.8,
+    min_dim_size_to_factor: int = 128,
+    multiply_by_parameter_scale: bool = True,
+    weight_decay: float = 0.0,
+    clip_norm: float | None = None,
+    no_decay: str = NO_DECAY,
+) -> Optimizer:
+    """Adafactor, T5's optimizer: second moments kept as a row and a column for large matrices.
+
+    Args:
+      learning_rate: a number, or a schedule of the step; relative to each parameter's size if
+        multiply_by_parameter_scale.
+      decay_rate: exponent of the second moment's decay, 1 - step ** -decay_rate.
+      min_dim_size_to_factor: smaller matrices keep their whole second moment.
+      multiply_by_parameter_scale: scale each update by the parameter's root mean square.
+      weight_decay: share of each decayed parameter taken off per step (not scaled by the learning rate).
+      clip_norm: gradients are scaled down to this global norm; None leaves them (updates are clipped by block).
+      no_decay: as for `adamw`.
+    """
+    schedule = _as_schedule(learning_rate)
+    update = optax.adafactor(
+        schedule,
+        min_dim_size_to_factor=min_dim_size_to_factor,
+        decay_rate=decay_rate,
+        multiply_by_parameter_scale=multiply_by_parameter_scale,
+        weight_decay_rate=weight_decay or None,
+        weight_decay_mask=lambda p: decay_mask(p, no_decay),
+    )
+    return Optimizer(_clipped(update, clip_norm), schedule)
+
+
+def decay_mask(params: Any, no_decay: str = NO_DECAY) -> Any:
+    """Which parameters are decayed: a tree of bool like params.
+
+    True for parameters of two axes or more whose path does not match no_decay: norms, biases and other vectors stay.
+    """
+
+    def decays(path, value):
+        name = "/".join(str(getattr(key, "key", key)) for key in path)
+        return value.ndim > 1 and not re.search(no_decay, name)
+
+    return jax.tree_util.tree_map_with_path(decays, params)
+
+
+def _as_schedule(learning_rate):
+    return learning_rate if callable(learning_rate) else lambda step: jnp.float32(learning_rate)
+
+
+def _clipped(update, clip_norm):
+    if clip_norm is None:
+        return update
+    if clip_norm <= 0:
+        raise ValueError(f"clip_norm must be positive, got {clip_norm}; None turns clipping off.")
+    return optax.chain(optax.clip_by_global_norm(clip_norm), update)

@@ -1,0 +1,179 @@
+"""Where arrays live: a device mesh, one table from logical axis names to mesh axes, and shardings made of both.
+
+Parameters carry logical axis names (flax linen's `with_logical_partitioning`); the optimizer's state follows its
+parameters; batches are split over `data` and `fsdp`.
+"""
+
+import dataclasses
+import difflib
+import functools
+import math
+from collections.abc import Mapping
+from typing import Any
+
+import flax.linen as nn
+import jax
+import numpy as np
+from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
+from jaxtyping import Array, Shaped
+
+MESH_AXES = ("data", "fsdp", "model")
+BATCH_AXES = ("data", "fsdp")
+
+# Logical axis -> mesh axis, or None for an axis that is never split. Earlier rules choose first.
+DEFAULT_RULES = (
+    ("vocab", "model"),
+    ("mlp", "model"),
+    ("heads", "model"),
+    ("joined_kv", "model"),
+    ("embed", "fsdp"),
+    ("kv", None),
+)
+
+
+@dataclasses.dataclass(frozen=True)
+class Partitioner:
+    """Devices as a mesh of data x fsdp x model, and the rules that place arrays on it.
+
+    Attributes:
+      data: devices that hold whole copies and split the batch; -1 takes all that the other two leave.
+      fsdp: devices that split the batch and the parameters' `embed` axis.
+      model: devices that split heads, MLPs and the vocabulary.
+      rules: logical axis name to mesh axis (or None); see DEFAULT_RULES. An array's axis that its mesh axis does not
+        divide stays whole.
+      num_devices: use only the first so many devices; None takes all.
+    """
+
+    data: int = -1
+    fsdp: int = 1
+    model: int = 1
+    rules: tuple[tuple[str, str | None], ...] = DEFAULT_RULES
+    num_devices: int | None = None
+
+    @functools.cached_property
+    def mesh(self) -> Mesh:
+        """The device mesh.
+
+        Raises:
+          ValueError: the sizes do not multiply to the number of devices.
+        """
+        devices = jax.devices()[: self.num_devices]
+        data = self.data
+        if data == -1:
+            data = max(1, len(devices) // (self.fsdp * self.model))
+        if data * self.fsdp * self.model != len(devices):
+            raise ValueError(
+                f"a mesh of data={self.data} x fsdp={self.fsdp} x model={self.model} does not fit {len(devices)} "
+                f"device(s): the product must be {len(devices)}; data=-1 takes what the other two leave."
+            )
+        grid = np.asarray(devices).reshape(data, self.fsdp, self.model)
+        return Mesh(grid, MESH_AXES, axis_types=(AxisType.Auto,) * len(MESH_AXES))
+
+    @property
+    def num_batch_shards(self) -> int:
+        """How many parts a batch is split into."""
+        return math.prod(self.mesh.shape[axis] for axis in BATCH_AXES)
+
+    @property
+    def replicated(self) -> NamedSharding:
+        """The sharding of an array that every device holds whole."""
+        return NamedSharding(self.mesh, PartitionSpec())
+
+    @property
+    def batch_sharding(self) -> NamedSharding:
+        """The sharding of a batch: its first axis split."""
+        return NamedSharding(self.mesh, PartitionSpec(BATCH_AXES))
+
+    def check_batch_size(self, batch_size: int, num_microbatches: int = 1) -> None:
+        """Raises ValueError unless devices and microbatches divide the (global) batch size."""
+        unit = self.num_batch_shards * num_microbatches
+        if num_microbatches < 1 or batch_size < 1 or batch_size % unit:
+            near = max(unit, round(batch_size / unit) * unit) if unit > 0 else 1
+            raise ValueError(
+                f"a batch of {batch_size} examples cannot be split over {self.num_batch_shards} device(s) "
+                f"x {num_microbatches} microbatch(es): it must be a multiple of {unit}, for example {near}."
+            )
+
+    def shard_batch(
+        self, batch: Mapping[str, Shaped[np.ndarray, "b ..."]]
+    ) -> dict[str, Shaped[Array, "b ..."]]:
+        """Places this process's part of a batch on its devices.
+
+        A batch that the devices do not divide (the last one of an evaluation) is given whole to every device.
+        """
+        rows = {x.shape[0] for x in batch.values()}
+        even = all(n * jax.process_count() % self.num_batch_shards == 0 for n in rows)
+        sharding = self.batch_sharding if even else self.replicated
+        return {name: jax.make_array_from_process_local_data(sharding, x) for name, x in batch.items()}
+
+    def param_shardings(self, boxed_params: Any) -> Any:
+        """The shardings of parameters: a tree of NamedSharding.
+
+        Args:
+          boxed_params: parameters or their shapes, in flax's boxes with logical axis names; an unboxed one is
+            replicated.
+        """
+        names = nn.get_partition_spec(boxed_params)
+        return jax.tree.map(
+            lambda spec, x: self.sharding(tuple(spec or ()), x.shape),
+            names,
+            nn.meta.unbox(boxed_params),
+            is_leaf=lambda x: x is None or isinstance(x, PartitionSpec),
+        )
+
+    def sharding(self, names: tuple[str | None, ...], shape: tuple[int, ...]) -> NamedSharding:
+        """The sharding of one array.
+
+        Args:
+          names: a logical name for each axis; empty for a replicated array.
+          shape: the array's shape.
+
+        Raises:
+          ValueError: a name that no rule knows.
+        """
+        known = [name for name, _ in self.rules]
+        for name in names:
+            if name is not None and name not in known:
+                near = difflib.get_close_matches(name, known, n=1)
+                hint = f" Did you mean {near[0]!r}?" if near else ""
+                raise ValueError(
+                    f"no partitioning rule for the logical axis {name!r} of an array of shape {shape}.{hint} "
+                    f"Known: {', '.join(known)}; add ({name!r}, None) to Partitioner.rules to keep it whole."
+                )
+        spec: list[str | None] = [None] * len(names)
+        for logical, axis in self.rules:
+            for i, name in enumerate(names):
+                if name == logical and axis and axis not in spec and shape[i] % self.mesh.shape[axis] == 0:
+                    spec[i] = axis
+        return NamedSharding(self.mesh, PartitionSpec(*spec))
+
+    def like_params(self, tree: Any, params: Any, shardings: Any) -> Any:
+        """The shardings of anything that mirrors parameters, such as the optimizer's state or a moving average.
+
+        A leaf belongs to the parameter at the end of its path. Of the same shape, it is sharded as that parameter is;
+        Adafactor's `v_row` and `v_col` take its sharding without the axis that was averaged; all else is replicated.
+
+        Args:
+          tree: arrays or their shapes.
+          params: the parameters or their shapes.
+          shardings: their shardings.
+        """
+        flat_params = dict(jax.tree_util.tree_flatten_with_path(params)[0])
+        flat_shardings = dict(jax.tree_util.tree_flatten_with_path(shardings)[0])
+
+        def place(path, leaf):
+            start = next((i for i in range(len(path)) if path[i:] in flat_params), None)
+            if start is None:
+                return self.replicated
+            shape, sharding = flat_params[path[start:]].shape, flat_shardings[path[start:]]
+            if leaf.shape == shape:
+                return sharding
+            fields = {getattr(key, "name", None) for key in path[:start]}
+            for field, rank in (("v_row", -1), ("v_col", -2)):
+                if field in fields and len(leaf.shape) == len(shape) - 1:
+                    averaged = int(np.argsort(shape)[rank])
+                    spec = [*sharding.spec, *[None] * (len(shape) - len(sharding.spec))]
+                    return NamedSharding(self.mesh, PartitionSpec(*spec[:averaged], *spec[averaged + 1 :]))
+            return self.replicated
+
+        return jax.tree_util.tree_map_with_path(place, tree)

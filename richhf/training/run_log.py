@@ -1,0 +1,109 @@
+"""What a run writes while it trains: `train_log.jsonl`, TensorBoard events, and a line to look at."""
+
+import json
+import os
+import sys
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from clu import metric_writers
+
+FILE_NAME = "train_log.jsonl"
+
+
+class RunLog:
+    """Scalars and images of a run, by step.
+
+    Args:
+      model_dir: the run's folder; `train_log.jsonl` and the TensorBoard events are written there.
+      start_step: the step that training goes on from; lines of later steps, left by a run that was killed after its
+        last checkpoint, are dropped.
+      primary: whether this process writes.
+    """
+
+    def __init__(self, model_dir: str | os.PathLike, *, start_step: int = 0, primary: bool = True):
+        self._path = Path(model_dir) / FILE_NAME
+        kept = [line for line in read_log(model_dir) if line["step"] <= start_step]
+        self.seconds_before = kept[-1].get("seconds", 0.0) if kept else 0.0
+        self._writer = metric_writers.SummaryWriter(str(model_dir)) if primary else None
+        if primary:
+            temporary = self._path.with_suffix(".tmp")
+            temporary.write_text("".join(json.dumps(line) + "\n" for line in kept), encoding="utf-8")
+            os.replace(temporary, self._path)
+
+    def scalars(self, step: int, values: Mapping[str, float]) -> None:
+        """Adds one line, and the same values to TensorBoard."""
+        if self._writer:
+            with self._path.open("a", encoding="utf-8") as file:
+                file.write(json.dumps({"step": step, **values}) + "\n")
+            self._writer.write_scalars(step, dict(values))
+            self._writer.flush()
+
+    def images(self, step: int, panels: Mapping[str, np.ndarray]) -> None:
+        """Adds image panels ([n h w c], uint8 or float in [0, 1]) to TensorBoard."""
+        if self._writer:
+            self._writer.write_images(step, dict(panels))
+            self._writer.flush()
+
+    def close(self) -> None:
+        """Closes the TensorBoard writer."""
+        if self._writer:
+            self._writer.close()
+
+
+def read_log(model_dir: str | os.PathLike) -> list[dict[str, Any]]:
+    """The lines of a run's train_log.jsonl; a last line cut short by a kill is left out."""
+    path = Path(model_dir) / FILE_NAME
+    lines = []
+    for line in path.read_text(encoding="utf-8").splitlines() if path.exists() else ():
+        try:
+            lines.append(json.loads(line))
+        except json.JSONDecodeError:
+            break
+    return lines
+
+
+class Progress:
+    """One line that says how far training is: redrawn on a terminal, else a new line at most every few seconds.
+
+    Args:
+      total_steps: the last step.
+      start_step: the step that training goes on from.
+      stream: where to write.
+      interval: seconds between lines when stream is no terminal.
+    """
+
+    def __init__(self, total_steps: int, *, start_step: int = 0, stream: Any = None, interval: float = 10.0):
+        self._stream = stream or sys.stderr
+        self._total, self._start, self._begin = total_steps, start_step, time.monotonic()
+        self._live = self._stream.isatty()
+        self._interval = 0.2 if self._live else interval
+        self._last = -float("inf")
+
+    def note(self, text: str) -> None:
+        """Prints a line of its own."""
+        print(("\r\033[K" if self._live else "") + text, file=self._stream, flush=True)
+
+    def update(self, step: int, loss: float, images_per_second: float) -> None:
+        """Shows a step, if it is time to."""
+        now = time.monotonic()
+        if now - self._last < self._interval and step != self._total:
+            return
+        self._last = now
+        left = (now - self._begin) / max(step - self._start, 1) * (self._total - step)
+        width = len(str(self._total))
+        text = (
+            f"step {step:>{width}}/{self._total}  {step / self._total:4.0%}  loss {loss:.4g}  "
+            f"{images_per_second:.1f} images/s  {_clock(left)} left"
+        )
+        end = "\n" if not self._live or step == self._total else ""
+        print(("\r\033[K" if self._live else "") + text, end=end, file=self._stream, flush=True)
+
+
+def _clock(seconds: float) -> str:
+    minutes, seconds = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02}:{seconds:02}" if hours else f"{minutes}:{seconds:02}"

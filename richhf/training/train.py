@@ -1,0 +1,296 @@
+"""The training loop: restore or start, then step, log, evaluate, save, until total_steps or a signal."""
+
+import functools
+import math
+import os
+import signal
+import time
+from collections.abc import Callable, Iterable, Mapping
+from pathlib import Path
+from typing import Any, Protocol, runtime_checkable
+
+import flax.linen as nn
+import jax
+import numpy as np
+
+from richhf.training.checkpoints import Checkpoints, load_initial_params
+from richhf.training.interruption import Interrupted, SignalWatch
+from richhf.training.optimizers import Optimizer
+from richhf.training.partitioning import Partitioner
+from richhf.training.run_log import Progress, RunLog
+from richhf.training.train_state import TrainState
+from richhf.training.train_step import train_step
+
+
+@runtime_checkable
+class Model(Protocol):
+    """What can be trained."""
+
+    def get_initial_variables(self, rng, input_shapes, input_types=None):
+        """Variables with the key `params`, in boxes with logical axis names; shapes and dtypes by batch name."""
+
+    def loss_fn(self, params, batch, dropout_rng):
+        """The loss and its parts, scalars by name."""
+
+    def eval_fn(self, params, batch):
+        """Metrics without dropout, scalars by name."""
+
+
+def train(
+    *,
+    model: Model,
+    train_iterator: Any,
+    model_dir: str | os.PathLike,
+    optimizer: Optimizer,
+    total_steps: int,
+    partitioner: Partitioner | None = None,
+    eval_batches: Mapping[str, Callable[[], Iterable[Mapping[str, np.ndarray]]]] | None = None,
+    eval_period: int = 1000,
+    log_period: int = 50,
+    checkpoint_period: int = 1000,
+    keep_checkpoints: int = 3,
+    num_microbatches: int = 1,
+    ema_decay: float = 0.0,
+    seed: int = 0,
+    initial_checkpoint_path: str | None = None,
+    image_panels: Callable[[Any, int], Mapping[str, np.ndarray]] | None = None,
+) -> TrainState:
+    """Trains model, or goes on where model_dir's latest checkpoint is.
+
+    Run again after an interruption, it ends in the same parameters, bit by bit, as a run that was never interrupted.
+
+    Args:
+      model: see `Model`.
+      train_iterator: clu's DatasetIterator: `next`, `element_spec`, `save(filename)`, `restore(filename)`; batches of
+        one shape, this process's part.
+      model_dir: gets `checkpoints/`, `train_log.jsonl` and TensorBoard events.
+      optimizer: from `richhf.training.optimizers`.
+      total_steps: the last step.
+      partitioner: where arrays live; None splits batches over all devices.
+      eval_batches: by name, a function that gives batches; their mean metrics are logged as `eval/<name>/<metric>`.
+      eval_period: evaluate after each so many steps, and at the end; 0 never.
+      log_period: log the mean over each so many steps.
+      checkpoint_period: save after each so many steps, and at the end.
+      keep_checkpoints: the latest so many stay.
+      num_microbatches: accumulate the gradient over so many slices of a batch.
+      ema_decay: decay of the moving average of parameters that is evaluated; 0 keeps none.
+      seed: of the initial parameters and of dropout.
+      initial_checkpoint_path: start from this run's parameters instead of random ones (not when going on).
+      image_panels: (parameters, step) to images [n h w c] by name, for TensorBoard, at each evaluation.
+
+    Returns:
+      The last state.
+
+    Raises:
+      ValueError: settings that cannot work, before anything is allocated.
+      FloatingPointError: a loss or gradient that is not finite, with the step and the loss's parts.
+      Interrupted: SIGINT or SIGTERM, after a checkpoint of the present step was saved.
+    """
+    partitioner = partitioner or Partitioner()
+    shapes, types = _batch_spec(train_iterator)
+    batch_size = next(iter(shapes.values()))[0] * jax.process_count()
+    _check_settings(total_steps, log_period, checkpoint_period, eval_period, ema_decay)
+    partitioner.check_batch_size(batch_size, num_microbatches)
+    shapes = {name: (batch_size, *shape[1:]) for name, shape in shapes.items()}
+
+    Path(model_dir).mkdir(parents=True, exist_ok=True)
+    init, target = initializer(model, optimizer, partitioner, shapes, types, ema_decay)
+    checkpoints = Checkpoints(model_dir, keep=keep_checkpoints)
+    state = checkpoints.restore(target, train_iterator)
+    if state is None:
+        params = (
+            load_initial_params(initial_checkpoint_path, target.params) if initial_checkpoint_path else None
+        )
+        state = init(jax.random.key(seed), params)
+    start = int(state.step)
+
+    primary = jax.process_index() == 0
+    log = RunLog(model_dir, start_step=start, primary=primary)
+    progress = Progress(total_steps, start_step=start)
+    if primary:
+        size = sum(math.prod(x.shape) for x in jax.tree.leaves(target.params))
+        verb = f"going on from step {start}" if start else "starting"
+        mesh = " x ".join(f"{axis}={n}" for axis, n in partitioner.mesh.shape.items())
+        progress.note(f"{model_dir}: {verb}; {size / 1e6:.2f} M parameters; {mesh}; batch {batch_size}")
+
+    shardings = jax.tree.map(lambda x: x.sharding, target)
+    step_fn = jax.jit(
+        functools.partial(
+            train_step,
+            loss_fn=model.loss_fn,
+            optimizer=optimizer,
+            num_microbatches=num_microbatches,
+            ema_decay=ema_decay,
+        ),
+        out_shardings=(shardings, partitioner.replicated),
+        donate_argnums=0,
+    )
+    eval_fn = jax.jit(model.eval_fn, out_shardings=partitioner.replicated)
+    rng = jax.device_put(jax.random.fold_in(jax.random.key(seed), 1), partitioner.replicated)
+    window = _Window(batch_size, log.seconds_before)
+
+    with SignalWatch() as signals:
+        for step in range(start + 1, total_steps + 1):
+            batch = partitioner.shard_batch(next(train_iterator))
+            state, metrics = step_fn(state, batch, rng)
+            window.add(step, metrics)
+            last = step == total_steps
+            saving = last or step % checkpoint_period == 0 or signals.received is not None
+            if saving or step % log_period == 0:
+                window.flush()
+            progress.update(step, window.loss, window.rate)
+            if step % log_period == 0 or last:
+                log.scalars(step, window.summary())
+            if eval_period and (last or step % eval_period == 0):
+                values = evaluate(eval_fn, state.eval_params, eval_batches or {}, partitioner)
+                if values:
+                    log.scalars(step, values | {"seconds": window.seconds})
+                    progress.note(f"step {step}  " + "  ".join(f"{k} {v:.4g}" for k, v in values.items()))
+                if image_panels:
+                    log.images(step, image_panels(state.eval_params, step))
+            if saving:
+                checkpoints.save(state, train_iterator)
+            if signals.received is not None and not last:
+                break
+    checkpoints.close()
+    log.close()
+    if int(state.step) < total_steps and signals.received is not None:
+        name = signal.Signals(signals.received).name
+        progress.note(
+            f"{name}: saved step {int(state.step)} of {total_steps}; run the same command again to go on"
+        )
+        raise Interrupted(signals.received, int(state.step))
+    return state
+
+
+def initializer(
+    model: Model,
+    optimizer: Optimizer,
+    partitioner: Partitioner,
+    shapes: Mapping[str, tuple[int, ...]],
+    types: Mapping[str, Any],
+    ema_decay: float = 0.0,
+) -> tuple[Callable[[Any, Any], TrainState], TrainState]:
+    """How to make the first state, and what it looks like.
+
+    Args:
+      model: its variables carry logical axis names.
+      optimizer: its state follows the parameters.
+      partitioner: places both.
+      shapes: of the global batch, by name.
+      types: dtypes, by name.
+      ema_decay: 0 for a state without a moving average.
+
+    Returns:
+      (rng, params or None) to a placed TrainState; and that state as jax.ShapeDtypeStruct with shardings.
+    """
+
+    def random_params(rng):
+        return model.get_initial_variables(rng, shapes, types)["params"]
+
+    def create(rng, params):
+        params = nn.meta.unbox(random_params(rng)) if params is None else params
+        return TrainState.create(params, optimizer, ema_decay=ema_decay)
+
+    key = jax.eval_shape(lambda: jax.random.key(0))
+    boxed = jax.eval_shape(random_params, key)
+    params = nn.meta.unbox(boxed)
+    param_shardings = partitioner.param_shardings(boxed)
+    abstract = jax.eval_shape(create, key, params)
+    shardings = partitioner.like_params(abstract, params, param_shardings)
+    target = jax.tree.map(
+        lambda x, place: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=place), abstract, shardings
+    )
+    return jax.jit(create, out_shardings=shardings), target
+
+
+def evaluate(
+    eval_fn: Callable[[Any, Any], Mapping[str, Any]],
+    params: Any,
+    eval_batches: Mapping[str, Callable[[], Iterable[Mapping[str, np.ndarray]]]],
+    partitioner: Partitioner,
+) -> dict[str, float]:
+    """The mean of eval_fn's metrics over each set of batches, weighted by batch size, as `eval/<name>/<metric>`."""
+    means = {}
+    for name, batches in eval_batches.items():
+        totals: dict[str, float] = {}
+        count = 0
+        for batch in batches():
+            rows = len(next(iter(batch.values())))
+            metrics = jax.device_get(eval_fn(params, partitioner.shard_batch(batch)))
+            count += rows
+            for key, value in metrics.items():
+                totals[key] = totals.get(key, 0.0) + rows * float(value)
+        means |= {f"eval/{name}/{key}": total / count for key, total in totals.items()}
+    return means
+
+
+class _Window:
+    """The metrics since the last log line; a step's are read only when the next one is under way."""
+
+    def __init__(self, batch_size: int, seconds_before: float):
+        self._batch_size = batch_size
+        self._begin = time.monotonic() - seconds_before
+        self._pending: list[tuple[int, Mapping[str, Any]]] = []
+        self._values: list[dict[str, float]] = []
+        self._since = time.monotonic()
+        self.loss = math.nan
+
+    @property
+    def seconds(self) -> float:
+        """Seconds of training so far, those before a resume included."""
+        return round(time.monotonic() - self._begin, 3)
+
+    @property
+    def rate(self) -> float:
+        """Images per second since the last log line."""
+        return self._batch_size * max(len(self._values), 1) / max(time.monotonic() - self._since, 1e-9)
+
+    def add(self, step: int, metrics: Mapping[str, Any]) -> None:
+        """Takes a step's metrics and reads the step's before."""
+        self._read()
+        self._pending.append((step, metrics))
+
+    def flush(self) -> None:
+        """Waits for the newest step and reads it."""
+        self._read()
+
+    def _read(self) -> None:
+        for step, metrics in self._pending:
+            values = {name: float(value) for name, value in jax.device_get(metrics).items()}
+            if not all(math.isfinite(value) for value in values.values()):
+                parts = ", ".join(f"{name}={value:.6g}" for name, value in values.items())
+                raise FloatingPointError(
+                    f"loss or gradient not finite at step {step}: {parts}. The checkpoint before it is intact; lower the "
+                    "learning rate or clip_norm, or look at the batch of that step."
+                )
+            self._values.append(values)
+            self.loss = values["loss"]
+        self._pending = []
+
+    def summary(self) -> dict[str, float]:
+        """The means since the last summary (learning_rate: the last), with rate and time; starts a new window."""
+        names = self._values[-1]
+        values = {name: float(np.mean([v[name] for v in self._values])) for name in names}
+        values["learning_rate"] = self._values[-1]["learning_rate"]
+        values |= {"images_per_second": round(self.rate, 2), "seconds": self.seconds}
+        self._values, self._since = [], time.monotonic()
+        return values
+
+
+def _batch_spec(iterator: Any) -> tuple[dict[str, tuple[int, ...]], dict[str, Any]]:
+    spec = iterator.element_spec
+    return {k: tuple(v.shape) for k, v in spec.items()}, {k: v.dtype for k, v in spec.items()}
+
+
+def _check_settings(total_steps, log_period, checkpoint_period, eval_period, ema_decay):
+    for name, value, least in (
+        ("total_steps", total_steps, 1),
+        ("log_period", log_period, 1),
+        ("checkpoint_period", checkpoint_period, 1),
+        ("eval_period", eval_period, 0),
+    ):
+        if value < least:
+            raise ValueError(f"{name} must be at least {least}, got {value}.")
+    if not 0 <= ema_decay < 1:
+        raise ValueError(f"ema_decay must be in [0, 1), got {ema_decay}; 0 turns the moving average off.")

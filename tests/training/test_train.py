@@ -1,0 +1,254 @@
+import json
+import os
+import signal
+
+import jax
+import numpy as np
+import pytest
+
+from richhf.training.checkpoints import Checkpoints, restore_params
+from richhf.training.interruption import Interrupted
+from richhf.training.optimizers import adafactor, adamw
+from richhf.training.partitioning import Partitioner
+from richhf.training.run_log import read_log
+from richhf.training.train import train
+
+ONE = Partitioner(num_devices=1)
+
+
+@pytest.fixture
+def run(tmp_path, toy_model, counting_iterator):
+    def call(name="run", *, steps=6, iterator=None, noise=True, **settings):
+        settings = {
+            "optimizer": adamw(0.01),
+            "log_period": 2,
+            "checkpoint_period": 3,
+            "partitioner": ONE,
+        } | settings
+        return train(
+            model=toy_model(noise),
+            train_iterator=iterator or counting_iterator(),
+            model_dir=tmp_path / name,
+            total_steps=steps,
+            **settings,
+        )
+
+    return call
+
+
+def leaves(tree):
+    return [np.asarray(x) for x in jax.tree.leaves(tree)]
+
+
+def assert_identical(a, b):
+    assert jax.tree.structure(a) == jax.tree.structure(b)
+    for x, y in zip(leaves(a), leaves(b), strict=True):
+        np.testing.assert_array_equal(x, y)
+
+
+def test_learns_and_logs(run, tmp_path, counting_iterator):
+    batches = counting_iterator(seed=1)
+    evaluation = [next(batches), next(batches)]
+    odd = {name: x[:5] for name, x in evaluation[0].items()}
+    run(steps=40, eval_batches={"dev": lambda: [*evaluation, odd]}, eval_period=20, partitioner=Partitioner())
+    lines = read_log(tmp_path / "run")
+    training = [line for line in lines if "loss" in line]
+    assert [line["step"] for line in training] == list(range(2, 41, 2))
+    assert training[-1]["loss"] < 0.6 * training[0]["loss"]
+    for line in training:
+        assert line["loss"] == pytest.approx(line["squared"] + 0.1 * line["absolute"], rel=1e-5)
+        assert {"learning_rate", "grad_norm", "images_per_second", "seconds"} <= line.keys()
+    evaluated = [line for line in lines if "eval/dev/squared" in line]
+    assert [line["step"] for line in evaluated] == [20, 40]
+    assert evaluated[1]["eval/dev/squared"] < evaluated[0]["eval/dev/squared"]
+    assert list((tmp_path / "run").glob("events.out.tfevents*"))
+
+
+@pytest.mark.parametrize("ema_decay", [0.0, 0.9])
+def test_stopped_and_resumed_run_is_bitwise_the_uninterrupted_one(
+    run, tmp_path, counting_iterator, ema_decay
+):
+    whole = run("whole", steps=8, ema_decay=ema_decay)
+    iterator = counting_iterator()
+    iterator.before_next = lambda position: os.kill(os.getpid(), signal.SIGTERM) if position == 4 else None
+    with pytest.raises(Interrupted) as stopped:
+        run("parts", steps=8, iterator=iterator, ema_decay=ema_decay)
+    assert (stopped.value.code, stopped.value.step) == (128 + signal.SIGTERM, 5)
+    resumed = run("parts", steps=8, ema_decay=ema_decay)
+    assert_identical(whole, resumed)
+    assert iterator.position == 5
+    assert [line["step"] for line in read_log(tmp_path / "parts")] == [2, 4, 6, 8]
+
+
+def test_killed_run_goes_on_from_its_last_checkpoint(run, tmp_path, counting_iterator):
+    whole = run("whole", steps=8)
+
+    def kill(position):
+        if position == 5:
+            raise KeyboardInterrupt
+
+    iterator = counting_iterator()
+    iterator.before_next = kill
+    with pytest.raises(KeyboardInterrupt):
+        run("killed", steps=8, iterator=iterator)
+    assert [line["step"] for line in read_log(tmp_path / "killed")] == [2, 4]
+    with (tmp_path / "killed" / "train_log.jsonl").open("a") as log:
+        log.write('{"step": 5, "lo')
+    resumed = run("killed", steps=8)
+    assert_identical(whole, resumed)
+    assert [line["step"] for line in read_log(tmp_path / "killed")] == [2, 4, 6, 8]
+
+
+def test_finished_run_is_not_trained_again(run, tmp_path, counting_iterator):
+    first = run()
+    iterator = counting_iterator()
+    iterator.before_next = lambda position: pytest.fail("took a batch")
+    assert_identical(first, run(iterator=iterator))
+
+
+def test_keeps_the_last_checkpoints_and_a_final_one(run, tmp_path):
+    run(steps=7, checkpoint_period=2, keep_checkpoints=2)
+    assert Checkpoints(tmp_path / "run", keep=2).steps == [6, 7]
+    for step in (6, 7):
+        position = tmp_path / f"run/checkpoints/{step}/iterator/process-00000-of-00001"
+        assert json.loads(position.read_text()) == step
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {"partitioner": Partitioner(data=8)},
+        {"partitioner": Partitioner(data=1, fsdp=8)},
+        {"partitioner": Partitioner(data=2, fsdp=2, model=2)},
+        {"num_microbatches": 2},
+        {"num_microbatches": 2, "partitioner": Partitioner(data=4, fsdp=2)},
+    ],
+    ids=str,
+)
+def test_meshes_and_microbatches_agree_with_one_device(run, settings):
+    expected = run("one", steps=5, noise=False)
+    found = run("other", steps=5, noise=False, **settings)
+    for a, b in zip(leaves(expected.params), leaves(found.params), strict=True):
+        np.testing.assert_allclose(a, b, atol=2e-6)
+
+
+def test_dropout_does_not_depend_on_the_mesh(run):
+    for a, b in zip(leaves(run("a").params), leaves(run("b", partitioner=Partitioner()).params), strict=True):
+        np.testing.assert_allclose(a, b, atol=2e-6)
+
+
+def test_resumes_on_another_mesh(run):
+    whole = run("whole", steps=6, noise=False)
+    run("moved", steps=3, noise=False, partitioner=Partitioner(data=2, fsdp=4))
+    moved = run("moved", steps=6, noise=False, partitioner=Partitioner(data=8))
+    for a, b in zip(leaves(whole.params), leaves(moved.params), strict=True):
+        np.testing.assert_allclose(a, b, atol=2e-6)
+
+
+@pytest.mark.parametrize(
+    "optimizer", [adamw(0.01), adafactor(0.01, min_dim_size_to_factor=8)], ids=["adamw", "adafactor"]
+)
+def test_state_is_sharded_as_the_rules_say(run, optimizer):
+    state = run(steps=1, optimizer=optimizer, partitioner=Partitioner(data=2, fsdp=2, model=2), ema_decay=0.5)
+    kernel = state.params["wi"]["kernel"]
+    assert kernel.sharding.shard_shape(kernel.shape) == (8, 32)
+    assert state.params["wi"]["bias"].sharding.shard_shape((64,)) == (32,)
+    assert state.ema_params["wi"]["kernel"].sharding == kernel.sharding
+    mirrors = [
+        (x.shape, x.sharding.shard_shape(x.shape))
+        for path, x in jax.tree_util.tree_flatten_with_path(state.opt_state)[0]
+        if "wi" in str(path) and "kernel" in str(path) and x.size > 1
+    ]
+    expected = [((16, 64), (8, 32))] * 2 if len(mirrors[0][0]) == 2 else [((16,), (8,)), ((64,), (32,))]
+    assert mirrors == expected
+
+
+def test_one_compilation(run, caplog):
+    with jax.log_compiles():
+        run(steps=4, partitioner=Partitioner(data=4, fsdp=2), ema_decay=0.9)
+    compiled = [
+        r.getMessage() for r in caplog.records if r.getMessage().startswith("Finished XLA compilation of")
+    ]
+    assert sum("train_step" in message for message in compiled) == 1
+
+
+@pytest.mark.parametrize("poison", [1, 4])
+def test_loss_that_is_not_finite_stops_with_step_and_parts(run, tmp_path, counting_iterator, poison):
+    with pytest.raises(FloatingPointError, match=rf"step {poison + 1}: .*squared=nan") as stopped:
+        run(iterator=counting_iterator(poison=poison))
+    assert "grad_norm" in str(stopped.value)
+    assert Checkpoints(tmp_path / "run").steps == ([] if poison == 1 else [3])
+
+
+def test_damaged_checkpoint_is_set_aside(run, tmp_path):
+    whole = run("whole", steps=6)
+    run("hurt", steps=5)
+    for file in (tmp_path / "hurt/checkpoints/5/params").rglob("*"):
+        if file.is_file() and "d/" in str(file):
+            file.write_bytes(b"")
+    with pytest.warns(UserWarning, match="step 5 is damaged"):
+        resumed = run("hurt", steps=6)
+    assert_identical(whole, resumed)
+
+
+def test_checkpoint_of_another_model_is_refused(run, tmp_path, toy_model, counting_iterator):
+    run(steps=1)
+    iterator = counting_iterator()
+    other = toy_model()
+    other.network = type(other.network)(name="other")
+    init = other.get_initial_variables
+    other.get_initial_variables = lambda *a: {"params": {"tower": init(*a)["params"]}}
+    with pytest.raises(
+        ValueError, match=r"(?s)missing there: tower/wi/kernel \(16, 64\).*not in the model: wi/kernel"
+    ):
+        train(
+            model=other,
+            train_iterator=iterator,
+            model_dir=tmp_path / "run",
+            optimizer=adamw(0.01),
+            total_steps=2,
+            partitioner=ONE,
+        )
+
+
+def test_starts_from_another_run(run, tmp_path):
+    first = run("first", steps=3, ema_decay=0.5)
+    second = run("second", steps=1, optimizer=adamw(0.0), initial_checkpoint_path=str(tmp_path / "first"))
+    assert_identical(first.ema_params, second.params)
+    assert_identical(jax.device_get(first.ema_params), restore_params(tmp_path / "first"))
+    assert_identical(
+        jax.device_get(first.params), restore_params(tmp_path / "first/checkpoints", 3, ema=False)
+    )
+    with pytest.raises(ValueError, match=r"checkpoint of step 9.*found steps \[3\]"):
+        restore_params(tmp_path / "first", 9)
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"partitioner": Partitioner(data=8), "num_microbatches": 3}, "multiple of 24, for example 24"),
+        ({"partitioner": Partitioner(data=3)}, "does not fit 8"),
+        (
+            {"partitioner": Partitioner(rules=(("embeds", "fsdp"), ("mlp", None)))},
+            "'embed'.*Did you mean 'embeds'",
+        ),
+        ({"ema_decay": 1.5}, r"ema_decay must be in \[0, 1\), got 1.5"),
+        ({"checkpoint_period": 0}, "checkpoint_period must be at least 1, got 0"),
+    ],
+)
+def test_settings_that_cannot_work(run, tmp_path, settings, message):
+    with pytest.raises(ValueError, match=message):
+        run(**settings)
+    assert not (tmp_path / "run" / "checkpoints").exists()
+
+
+def test_image_panels_reach_tensorboard(run, tmp_path):
+    steps = []
+
+    def panels(params, step):
+        steps.append(step)
+        return {"panel": np.full((1, 4, 4, 3), 0.5, np.float32)}
+
+    run(steps=4, eval_period=2, image_panels=panels)
+    assert steps == [2, 4]
+    assert any(b"panel" in path.read_bytes() for path in (tmp_path / "run").glob("events*"))
