@@ -1,32 +1,54 @@
 """How good feedback is: the paper's metrics, baselines, tables and the evaluation of a model over a split."""
 
-# Metrics of one output.
-# Metrics of all outputs. isort: split
 from richhf.evaluation.arrays import FeedbackArrays, record_batches, records_to_arrays
+from richhf.evaluation.baselines import MeanFeedback, flag_every_word, mean_baseline, noise_ceiling
 from richhf.evaluation.evaluate import FeedbackAccumulator, evaluate_feedback, flatten_metrics, summarise
+from richhf.evaluation.evaluator import Evaluation, evaluate_model, jit_predict
+from richhf.evaluation.gallery import Gallery, GalleryExample
 from richhf.evaluation.heatmaps import auc_judd, cc, kld, mse, nss, resize_maps, sim
 from richhf.evaluation.keywords import keyword_metrics
+from richhf.evaluation.metrics_file import ceiling_share, read_metrics, with_comparisons, write_metrics
 from richhf.evaluation.scores import plcc, srcc
+from richhf.evaluation.tables import markdown_tables, text_tables
 from richhf.evaluation.values import ExampleValues, example_values
 
-__all__ = [
-    "ExampleValues",
-    "FeedbackAccumulator",
-    "FeedbackArrays",
+__all__ = [  # noqa: RUF022 (grouped by what they are)
+    # Metrics of one output.
     "auc_judd",
     "cc",
-    "evaluate_feedback",
-    "example_values",
-    "flatten_metrics",
     "keyword_metrics",
     "kld",
     "mse",
     "nss",
     "plcc",
-    "record_batches",
-    "records_to_arrays",
     "resize_maps",
     "sim",
     "srcc",
+    # Metrics of all outputs.
+    "ExampleValues",
+    "FeedbackAccumulator",
+    "FeedbackArrays",
+    "evaluate_feedback",
+    "example_values",
+    "flatten_metrics",
+    "record_batches",
+    "records_to_arrays",
     "summarise",
+    # Baselines and the ceiling.
+    "MeanFeedback",
+    "ceiling_share",
+    "flag_every_word",
+    "mean_baseline",
+    "noise_ceiling",
+    # A model over a split, and what is written about it.
+    "Evaluation",
+    "Gallery",
+    "GalleryExample",
+    "evaluate_model",
+    "jit_predict",
+    "markdown_tables",
+    "read_metrics",
+    "text_tables",
+    "with_comparisons",
+    "write_metrics",
 ]

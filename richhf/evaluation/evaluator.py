@@ -1,0 +1,187 @@
+"""A model over a split: predictions batch by batch, metrics, baselines and a gallery."""
+
+import dataclasses
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from typing import Any, Protocol, runtime_checkable
+
+import jax
+import numpy as np
+from tqdm import tqdm
+
+from richhf.evaluation.arrays import FeedbackArrays
+from richhf.evaluation.baselines import MeanFeedback, flag_every_word
+from richhf.evaluation.evaluate import FeedbackAccumulator, summarise
+from richhf.evaluation.gallery import Gallery, GalleryExample
+from richhf.evaluation.keywords import keyword_metrics
+from richhf.evaluation.metrics_file import ceiling_share
+from richhf.evaluation.values import ExampleValues, count_examples
+from richhf.feedback import HEATMAPS, OUTPUTS, SCORES
+
+Features = Mapping[str, np.ndarray]
+Predict = Callable[[Features], Mapping[str, Any]]
+
+
+@runtime_checkable
+class EvaluationBatch(Protocol):
+    """One batch of a split, all of one size; `richhf.data.datasets.EvalBatch` is one.
+
+    Attributes:
+      features: model features, as the feature converter names them.
+      valid: number of examples; rows from there on are padding.
+      filenames: of the images, `valid` of them, as the following three.
+      prompts: plain prompts.
+      keywords: marked prompts.
+      keyword_valid: whether the words have labels.
+    """
+
+    features: Mapping[str, np.ndarray]
+    valid: int
+    filenames: Sequence[str]
+    prompts: Sequence[str]
+    keywords: Sequence[str]
+    keyword_valid: Sequence[bool]
+
+
+@dataclasses.dataclass(frozen=True)
+class Evaluation:
+    """What the evaluation of a model gives.
+
+    Attributes:
+      metrics: the content of `metrics.json`, see `richhf.evaluation.metrics_file`.
+      values: the values of each example, in the order of the split.
+      gallery: examples to show by kind, `best`, `worst` and `random`.
+    """
+
+    metrics: dict
+    values: ExampleValues
+    gallery: dict[str, list[GalleryExample]]
+
+
+def jit_predict(model: Any, params: Any) -> Predict:
+    """Compiles `model.predict_batch` for all outputs: model features to predictions.
+
+    Args:
+      model: has `predict_batch(params, batch, *, outputs)`, which returns `heatmaps` f32 [b 2 h w] in [0, 1],
+        `scores` f32 [b 4] and `keyword_tokens` int32 [b k].
+      params: its parameters.
+    """
+    compiled = jax.jit(lambda params, features: model.predict_batch(params, features, outputs=OUTPUTS))
+    return lambda features: compiled(params, dict(features))
+
+
+def evaluate_model(
+    predict: Predict,
+    batches: Iterable[EvaluationBatch],
+    *,
+    decode: Callable[[list[int]], str],
+    mean: MeanFeedback,
+    noise_ceiling: dict | None = None,
+    gallery: Gallery | None = None,
+    num_examples: int | None = None,
+    progress: bool = True,
+) -> Evaluation:
+    """Evaluates a model over a split, in one pass and in the memory of two batches.
+
+    Args:
+      predict: model features to predictions, as `jit_predict` makes it.
+      batches: the split; every batch of one size, so that nothing is compiled twice.
+      decode: token ids, cut before the first padding 0, to text: a vocabulary's `decode`.
+      mean: labels of the training split, for the predict-the-mean row.
+      noise_ceiling: metrics of the noiseless truth, where there is one (`baselines.noise_ceiling`).
+      gallery: collects examples; an empty `Gallery()` if None.
+      num_examples: size of the split, for the progress bar.
+      progress: whether to show one.
+
+    Returns:
+      Metrics, values and gallery. They do not depend on the batch size, as far as the model's predictions do
+      not.
+
+    Raises:
+      ValueError: the split is empty, or a prediction is not finite.
+    """
+    gallery = Gallery() if gallery is None else gallery
+    model, baseline = FeedbackAccumulator(), FeedbackAccumulator()
+    with tqdm(total=num_examples, desc="evaluate", unit=" images", disable=not progress) as bar:
+        for batch, prediction in _predictions(predict, batches):
+            target = target_arrays(batch)
+            predicted = predicted_arrays(prediction, target, decode)
+            values = model.add(predicted, target)
+            baseline.add(mean.predict(target), target)
+            gallery.add(
+                np.asarray(batch.features["image"])[: batch.valid], predicted, target, values.quality()
+            )
+            bar.update(batch.valid)
+    values = model.values()
+    result = summarise(values)
+    metrics = {"model": result, "mean_baseline": baseline.result()}
+    if noise_ceiling is not None:
+        metrics["noise_ceiling"] = noise_ceiling
+        metrics["ceiling_share"] = ceiling_share(result, noise_ceiling)
+    metrics["flag_every_word"] = {"keywords": _flag_every_word(values)}
+    metrics |= {"examples": len(values), "counts": count_examples(values)}
+    return Evaluation(metrics=metrics, values=values, gallery=gallery.picks())
+
+
+def target_arrays(batch: EvaluationBatch) -> FeedbackArrays:
+    """The labels of a batch, padding left out; kinds of labels that the batch lacks are not valid."""
+    n, features = batch.valid, batch.features
+    side = features["image"].shape[1:3]
+    missing = {
+        "scores": np.zeros((n, len(SCORES)), np.float32),
+        "score_weights": np.zeros((n, len(SCORES)), np.float32),
+        "heatmaps": np.zeros((n, len(HEATMAPS), *side), np.uint8),
+        "heatmap_weights": np.zeros((n, len(HEATMAPS)), np.float32),
+    }
+    labels = {name: np.asarray(features.get(name, absent))[:n] for name, absent in missing.items()}
+    return FeedbackArrays(
+        scores=labels["scores"],
+        heatmaps=labels["heatmaps"],
+        keywords=list(batch.keywords[:n]),
+        prompts=list(batch.prompts[:n]),
+        filenames=list(batch.filenames[:n]),
+        keyword_valid=np.array(batch.keyword_valid[:n], bool),
+        score_valid=labels["score_weights"] > 0,
+        heatmap_valid=labels["heatmap_weights"] > 0,
+    )
+
+
+def predicted_arrays(
+    prediction: Mapping[str, Any], target: FeedbackArrays, decode: Callable[[list[int]], str]
+) -> FeedbackArrays:
+    """The predictions for a batch, padding left out, with keywords as text."""
+    n = len(target)
+    return FeedbackArrays(
+        scores=np.asarray(prediction["scores"], np.float32)[:n],
+        heatmaps=np.asarray(prediction["heatmaps"], np.float32)[:n],
+        keywords=[decode_tokens(row, decode) for row in np.asarray(prediction["keyword_tokens"])[:n]],
+        prompts=target.prompts,
+        filenames=target.filenames,
+        keyword_valid=target.keyword_valid,
+    )
+
+
+def decode_tokens(tokens: np.ndarray, decode: Callable[[list[int]], str]) -> str:
+    """Text of a row of token ids; the first 0 and all that follows is padding."""
+    length = np.argmax(tokens == 0) if np.any(tokens == 0) else len(tokens)
+    return decode([int(token) for token in tokens[:length]])
+
+
+def _predictions(
+    predict: Predict, batches: Iterable[EvaluationBatch]
+) -> Iterator[tuple[EvaluationBatch, Mapping[str, Any]]]:
+    # One batch ahead: the device works on it while the host compares the one before.
+    waiting = None
+    for batch in batches:
+        started = batch, predict(batch.features)
+        if waiting is not None:
+            yield waiting
+        waiting = started
+    if waiting is not None:
+        yield waiting
+
+
+def _flag_every_word(values: ExampleValues) -> dict:
+    valid = np.flatnonzero(values.keyword_valid)
+    flagged = flag_every_word(values.prompts[i] for i in valid)
+    metrics = keyword_metrics(flagged, [values.true_keywords[i] for i in valid])
+    return metrics if len(valid) else {name: dict.fromkeys(part) for name, part in metrics.items()}
