@@ -1,0 +1,34 @@
+"""The network and the model: layers -> vit, t5, heads -> rahf (arrays) -> model (batches, losses, decoding)."""
+
+# Parts.
+from richhf.models.heads import HeatmapHead, HeatmapHeadConfig, ScoreHead, ScoreHeadConfig
+
+# Losses.
+from richhf.models.losses import HeatmapLoss, KeywordLoss, ScoreLoss, WordLoss
+
+# The model.
+from richhf.models.model import RichFeedbackModel, parameter_counts
+from richhf.models.rahf import RAHF, RAHFConfig, RAHFOutput
+from richhf.models.t5 import T5, T5Config
+from richhf.models.vit import ViT, ViTConfig, resample_position_embedding
+
+__all__ = [
+    "RAHF",
+    "T5",
+    "HeatmapHead",
+    "HeatmapHeadConfig",
+    "HeatmapLoss",
+    "KeywordLoss",
+    "RAHFConfig",
+    "RAHFOutput",
+    "RichFeedbackModel",
+    "ScoreHead",
+    "ScoreHeadConfig",
+    "ScoreLoss",
+    "T5Config",
+    "ViT",
+    "ViTConfig",
+    "WordLoss",
+    "parameter_counts",
+    "resample_position_embedding",
+]

@@ -1,0 +1,188 @@
+"""Multi-head attention as ViT and T5 both use it, and T5's relative position bias."""
+
+import math
+from typing import Any
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Bool, Float, Int
+
+from richhf.models.layers import Dense, Initializer, lecun_normal
+
+MASKED = -1e9
+
+
+def padding_bias(mask: Bool[Array, "b m"]) -> Float[Array, "b 1 1 m"]:
+    """Turns a mask of keys (True = may be seen) into a bias on attention logits."""
+    return jnp.where(mask, 0.0, MASKED)[:, None, None, :]
+
+
+def causal_bias(length: int) -> Float[Array, "1 1 k k"]:
+    """Bias that lets position i see positions 0..i.
+
+    For length 3, with `-` for `MASKED`::
+
+        0 - -
+        0 0 -
+        0 0 0
+    """
+    return jnp.where(np.tri(length, dtype=bool), 0.0, MASKED)[None, None]
+
+
+class MultiHeadAttention(nn.Module):
+    """Attention with separate projections; keys and values can be made once and kept.
+
+    Attributes:
+        num_heads: number of heads.
+        head_width: width of a head; the heads together need not be as wide as the stream.
+        features: width of the output.
+        use_bias: biases on all four projections (ViT) or on none (T5).
+        scaled: divides the logits by sqrt(head_width) (ViT); T5 leaves them unscaled and starts its query
+            kernel smaller by as much.
+    """
+
+    num_heads: int
+    head_width: int
+    features: int
+    use_bias: bool = True
+    scaled: bool = True
+    dtype: Any = jnp.float32
+    param_dtype: Any = jnp.float32
+
+    def setup(self):
+        def inward(init: Initializer) -> Dense:
+            return Dense(
+                self.num_heads * self.head_width,
+                ("embed", "joined_kv"),
+                self.use_bias,
+                init,
+                dtype=self.dtype,
+                param_dtype=self.param_dtype,
+            )
+
+        unscaled_init = nn.initializers.variance_scaling(1 / self.head_width, "fan_in", "normal")
+        self.query = inward(lecun_normal if self.scaled else unscaled_init)
+        self.key = inward(lecun_normal)
+        self.value = inward(lecun_normal)
+        self.out = Dense(
+            self.features,
+            ("joined_kv", "embed"),
+            self.use_bias,
+            dtype=self.dtype,
+            param_dtype=self.param_dtype,
+        )
+
+    def _split(self, x: Float[Array, "b m hc"]) -> Float[Array, "b h m c"]:
+        return x.reshape(*x.shape[:2], self.num_heads, self.head_width).transpose(0, 2, 1, 3)
+
+    def keys_values(
+        self, x: Float[Array, "b m d"]
+    ) -> tuple[Float[Array, "b h m c"], Float[Array, "b h m c"]]:
+        """Projects what can be attended to."""
+        return self._split(self.key(x)), self._split(self.value(x))
+
+    def __call__(
+        self,
+        x: Float[Array, "b q d"],
+        keys: Float[Array, "b h m c"],
+        values: Float[Array, "b h m c"],
+        bias: Float[Array, "#b #h #q #m"] | None = None,
+    ) -> Float[Array, "b q e"]:
+        """Attends from `x` to keys and values.
+
+        Args:
+            x: where attention starts from.
+            keys: projected keys, from `keys_values`.
+            values: projected values, from `keys_values`.
+            bias: added to the logits (relative positions, masks); axes of size one are shared.
+
+        Returns:
+            the output, `features` wide.
+        """
+        query = self._split(self.query(x))
+        if self.scaled:
+            query = query * self.head_width**-0.5
+        logits = jnp.einsum("bhqc,bhmc->bhqm", query, keys).astype(jnp.float32)
+        if bias is not None:
+            logits = logits + bias
+        weights = jax.nn.softmax(logits, axis=-1).astype(self.dtype)
+        mixed = jnp.einsum("bhqm,bhmc->bhqc", weights, values)
+        return self.out(mixed.transpose(0, 2, 1, 3).reshape(*x.shape[:2], -1))
+
+    def to_self(self, x: Float[Array, "b q d"], bias: Array | None = None) -> Float[Array, "b q e"]:
+        """Self-attention."""
+        return self(x, *self.keys_values(x), bias)
+
+
+def relative_position_buckets(
+    distance: Int[np.ndarray, "*shape"], *, bidirectional: bool, buckets: int, max_distance: int
+) -> Int[np.ndarray, "*shape"]:
+    """The bucket of each relative position, as in T5 (Raffel et al. 2020, section 2.1).
+
+    Half of the buckets are exact distances, the other half grow logarithmically up to `max_distance`, beyond
+    which all share the last. The bidirectional form spends half of the buckets on each sign; the other one
+    puts everything that lies ahead into bucket 0.
+
+    Args:
+        distance: position of the key minus position of the query.
+        bidirectional: True in the encoder, False in the decoder.
+        buckets: number of buckets in all.
+        max_distance: where the logarithmic buckets end.
+
+    Returns:
+        int32 buckets in [0, buckets).
+    """
+    offset = np.zeros_like(distance)
+    if bidirectional:
+        buckets //= 2
+        offset = buckets * (distance > 0)
+        distance = np.abs(distance)
+    else:
+        distance = np.maximum(-distance, 0)
+    exact = buckets // 2
+    # float32 on purpose: the published models were trained with its rounding at the bucket borders.
+    growth = np.log(np.maximum(distance, 1).astype(np.float32) / np.float32(exact))
+    growth = growth / np.float32(math.log(max_distance / exact)) * np.float32(buckets - exact)
+    far = np.minimum(exact + growth.astype(np.int32), buckets - 1)
+    return (offset + np.where(distance < exact, distance, far)).astype(np.int32)
+
+
+class RelativePositionBias(nn.Module):
+    """A learned bias by head and bucketed distance, shared by all layers of a stack.
+
+    Attributes:
+        num_heads: number of heads.
+        bidirectional: True in the encoder, False in the decoder.
+        buckets: number of buckets.
+        max_distance: distance from which on all share the last bucket.
+        features: width of the stream, which sets the initial scale as in T5.
+    """
+
+    num_heads: int
+    bidirectional: bool
+    features: int
+    buckets: int = 32
+    max_distance: int = 128
+    param_dtype: Any = jnp.float32
+
+    @nn.compact
+    def __call__(self, length: int) -> Float[Array, "1 h m m"]:
+        table = self.param(
+            "embedding",
+            nn.with_logical_partitioning(
+                nn.initializers.normal(self.features**-0.5), ("relpos_buckets", "heads")
+            ),
+            (self.buckets, self.num_heads),
+            self.param_dtype,
+        )
+        # The bias depends on the distance alone, so only 2m values are looked up; repeating that row and cutting
+        # it into rows one shorter moves each row one to the right (a skew), without a gather of m * m entries.
+        distance = (np.arange(2 * length) + length) % (2 * length) - length
+        bucket = relative_position_buckets(
+            distance, bidirectional=self.bidirectional, buckets=self.buckets, max_distance=self.max_distance
+        )
+        by_distance = jnp.take(table.astype(jnp.float32), bucket, axis=0).T
+        repeated = jnp.tile(by_distance, (1, length))[:, : length * (2 * length - 1)]
+        return repeated.reshape(self.num_heads, length, 2 * length - 1)[None, :, :, :length]

@@ -1,0 +1,103 @@
+"""Convolutions on feature maps [b h w c]: plain ones and the stride-2 transposed one of the heatmap head."""
+
+from typing import Any
+
+import flax.linen as nn
+import jax.numpy as jnp
+from jax import lax
+from jaxtyping import Array, Float
+
+from richhf.models.layers import AxisNames, Initializer, broadcast_last
+
+he_normal = nn.initializers.he_normal()
+CONV_AXES: AxisNames = ("conv_in", "conv_out")
+
+
+class Conv(nn.Module):
+    """A square convolution with bias.
+
+    Attributes:
+        features: channels of the output.
+        kernel: side of the kernel in pixels.
+        stride: step in pixels.
+        padding: "SAME" or "VALID".
+        axes: logical names of the kernel's channel axes.
+    """
+
+    features: int
+    kernel: int = 3
+    stride: int = 1
+    padding: str = "SAME"
+    axes: AxisNames = CONV_AXES
+    kernel_init: Initializer = he_normal
+    bias_init: Initializer = nn.initializers.zeros_init()
+    dtype: Any = jnp.float32
+    param_dtype: Any = jnp.float32
+
+    @nn.compact
+    def __call__(self, x: Float[Array, "b h w c_in"]) -> Float[Array, "b h2 w2 c_out"]:
+        kernel = self.param(
+            "kernel",
+            nn.with_logical_partitioning(self.kernel_init, (None, None, *self.axes)),
+            (self.kernel, self.kernel, x.shape[-1], self.features),
+            self.param_dtype,
+        )
+        bias = self.param(
+            "bias",
+            nn.with_logical_partitioning(self.bias_init, self.axes[1:]),
+            (self.features,),
+            self.param_dtype,
+        )
+        y = lax.conv_general_dilated(
+            x.astype(self.dtype),
+            kernel.astype(self.dtype),
+            (self.stride, self.stride),
+            self.padding,
+            dimension_numbers=("NHWC", "HWIO", "NHWC"),
+        )
+        return y + broadcast_last(bias.astype(self.dtype), 4)
+
+
+class UpConv(nn.Module):
+    """A 3x3 transposed convolution of stride 2: doubles a map's side.
+
+    Same as a 3x3 convolution (cross-correlation) of the map with zeros put between its pixels and padding
+    (1, 2), and as PyTorch's ConvTranspose2d(3, stride=2, padding=1, output_padding=1) with a kernel turned by
+    180 degrees. It is computed by the four phases of the output (even and odd rows and columns), each of which
+    sees 1, 2, 2 or 4 of the nine taps: the same nine products a pixel, but dense matrix products instead of a
+    convolution over a map that is three quarters zeros (on a CPU five times as fast).
+    """
+
+    features: int
+    axes: AxisNames = CONV_AXES
+    kernel_init: Initializer = he_normal
+    dtype: Any = jnp.float32
+    param_dtype: Any = jnp.float32
+
+    @nn.compact
+    def __call__(self, x: Float[Array, "b h w c_in"]) -> Float[Array, "b h2 w2 c_out"]:
+        b, h, w, c = x.shape
+        kernel = self.param(
+            "kernel",
+            nn.with_logical_partitioning(self.kernel_init, (None, None, *self.axes)),
+            (3, 3, c, self.features),
+            self.param_dtype,
+        )
+        bias = self.param(
+            "bias",
+            nn.with_logical_partitioning(nn.initializers.zeros_init(), self.axes[1:]),
+            (self.features,),
+            self.param_dtype,
+        )
+        tap = kernel.astype(self.dtype)
+        padded = jnp.pad(x.astype(self.dtype), ((0, 0), (0, 1), (0, 1), (0, 0)))
+        here, right = padded[:, :h, :w], padded[:, :h, 1:]
+        below, beyond = padded[:, 1:, :w], padded[:, 1:, 1:]
+        even_even = here @ tap[1, 1]
+        even_odd = here @ tap[1, 0] + right @ tap[1, 2]
+        odd_even = here @ tap[0, 1] + below @ tap[2, 1]
+        odd_odd = here @ tap[0, 0] + right @ tap[0, 2] + below @ tap[2, 0] + beyond @ tap[2, 2]
+        even_row = jnp.stack([even_even, even_odd], axis=3)
+        odd_row = jnp.stack([odd_even, odd_odd], axis=3)
+        y = jnp.stack([even_row, odd_row], axis=2).reshape(b, 2 * h, 2 * w, self.features)
+        return y + broadcast_last(bias.astype(self.dtype), 4)

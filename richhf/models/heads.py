@@ -1,0 +1,163 @@
+"""The two heads on a feature map (paper section 4.1): a map of logits, and one logit.
+
+Their layouts are data, so that the paper's head and that of its first author are the same class with other numbers.
+"""
+
+import dataclasses
+import math
+from typing import Any
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float
+
+from richhf.models.choices import check_choice
+from richhf.models.convolution import CONV_AXES, Conv, UpConv
+from richhf.models.layers import Dense, RMSNorm
+
+FLATTEN = "flatten"
+MEAN = "mean"
+
+
+@dataclasses.dataclass(frozen=True)
+class HeatmapHeadConfig:
+    """Layout of a heatmap head; the defaults are those of paper.md section 4.
+
+    Attributes:
+        conv_widths: channels of the first 3x3 convolutions, each with norm and ReLU.
+        deconv_widths: channels of the stride-2 3x3 transposed convolutions, each followed by norm, ReLU and a
+            residual block; each doubles the map's side.
+        residual_convs: number of 3x3 convolutions with norms in a residual block; 0 leaves the block out.
+        final_width: channels of the last 3x3 convolution before ReLU and the convolution to one channel.
+        norm_before_relu: in the first convolutions, norm before ReLU or after it.
+        initial_value: what the sigmoid of a fresh head gives everywhere; the mean of the maps is a good start.
+        eps: epsilon of the norms over channels.
+    """
+
+    conv_widths: tuple[int, ...] = (768, 384)
+    deconv_widths: tuple[int, ...] = (768, 384, 384, 192)
+    residual_convs: int = 2
+    final_width: int = 192
+    norm_before_relu: bool = True
+    initial_value: float = 0.5
+    eps: float = 1e-8
+
+    def __post_init__(self):
+        if not 0 < self.initial_value < 1:
+            raise ValueError(
+                f"HeatmapHeadConfig.initial_value is {self.initial_value}; a map's mean lies within 0 and 1."
+            )
+
+    def map_size(self, grid: int) -> int:
+        """Side of the map that comes of a feature map of side `grid`."""
+        return grid * 2 ** len(self.deconv_widths)
+
+
+@dataclasses.dataclass(frozen=True)
+class ScoreHeadConfig:
+    """Layout of a score head; the defaults are the paper's as recalled in paper.md section 4.
+
+    Attributes:
+        conv_widths: channels of the convolutions, each with norm and ReLU.
+        kernel: side of their kernel.
+        padding: "SAME" or "VALID".
+        pool: "flatten" (the paper: every pixel has weights of its own in the first dense layer) or "mean".
+        dense_widths: widths of the dense layers with ReLU before the last one, which is 1 wide.
+        norm_before_relu: norm before ReLU or after it.
+        eps: epsilon of the norms over channels.
+    """
+
+    conv_widths: tuple[int, ...] = (768, 384, 128, 64)
+    kernel: int = 2
+    padding: str = "SAME"
+    pool: str = FLATTEN
+    dense_widths: tuple[int, ...] = (2048, 1024)
+    norm_before_relu: bool = True
+    eps: float = 1e-8
+
+    def __post_init__(self):
+        check_choice("ScoreHeadConfig.pool", self.pool, (FLATTEN, MEAN))
+        check_choice("ScoreHeadConfig.padding", self.padding, ("SAME", "VALID"))
+
+
+class NormAndReLU(nn.Module):
+    """T5's norm over channels and ReLU, in either order."""
+
+    norm_first: bool
+    eps: float
+    dtype: Any = jnp.float32
+    param_dtype: Any = jnp.float32
+
+    @nn.compact
+    def __call__(self, x: Float[Array, "b h w c"]) -> Float[Array, "b h w c"]:
+        norm = RMSNorm(self.eps, "conv_out", name="norm", dtype=self.dtype, param_dtype=self.param_dtype)
+        return jax.nn.relu(norm(x)) if self.norm_first else norm(jax.nn.relu(x))
+
+
+class ResidualBlock(nn.Module):
+    """Convolutions with norms beside a shortcut; ReLU between them and after the sum."""
+
+    convs: int
+    eps: float
+    dtype: Any = jnp.float32
+    param_dtype: Any = jnp.float32
+
+    @nn.compact
+    def __call__(self, x: Float[Array, "b h w c"]) -> Float[Array, "b h w c"]:
+        types = {"dtype": self.dtype, "param_dtype": self.param_dtype}
+        y = x
+        for i in range(self.convs):
+            y = Conv(x.shape[-1], name=f"conv_{i}", **types)(jax.nn.relu(y) if i else y)
+            y = RMSNorm(self.eps, "conv_out", name=f"norm_{i}", **types)(y)
+        return jax.nn.relu(x + y)
+
+
+class HeatmapHead(nn.Module):
+    """Feature maps to maps of logits."""
+
+    config: HeatmapHeadConfig
+    dtype: Any = jnp.float32
+    param_dtype: Any = jnp.float32
+
+    @nn.compact
+    def __call__(self, x: Float[Array, "b h w c"]) -> Float[Array, "b h2 w2"]:
+        config, types = self.config, {"dtype": self.dtype, "param_dtype": self.param_dtype}
+        for i, width in enumerate(config.conv_widths):
+            x = Conv(width, name=f"conv_{i}", **types)(x)
+            x = NormAndReLU(config.norm_before_relu, config.eps, name=f"conv_{i}_post", **types)(x)
+        for i, width in enumerate(config.deconv_widths):
+            x = UpConv(width, name=f"deconv_{i}", **types)(x)
+            x = NormAndReLU(True, config.eps, name=f"deconv_{i}_post", **types)(x)
+            if config.residual_convs:
+                x = ResidualBlock(config.residual_convs, config.eps, name=f"residual_{i}", **types)(x)
+        x = jax.nn.relu(Conv(config.final_width, name="final", **types)(x))
+        start = math.log(config.initial_value / (1 - config.initial_value))
+        logits = Conv(
+            1,
+            axes=("conv_in", None),
+            kernel_init=nn.initializers.normal(0.01),
+            bias_init=nn.initializers.constant(start),
+            name="logits",
+            **types,
+        )(x)
+        return logits[..., 0]
+
+
+class ScoreHead(nn.Module):
+    """Feature maps to one logit each."""
+
+    config: ScoreHeadConfig
+    dtype: Any = jnp.float32
+    param_dtype: Any = jnp.float32
+
+    @nn.compact
+    def __call__(self, x: Float[Array, "b h w c"]) -> Float[Array, "b"]:
+        config, types = self.config, {"dtype": self.dtype, "param_dtype": self.param_dtype}
+        for i, width in enumerate(config.conv_widths):
+            x = Conv(width, config.kernel, padding=config.padding, name=f"conv_{i}", **types)(x)
+            x = NormAndReLU(config.norm_before_relu, config.eps, name=f"conv_{i}_post", **types)(x)
+        x = x.mean(axis=(1, 2)) if config.pool == MEAN else x.reshape(x.shape[0], -1)
+        for i, width in enumerate(config.dense_widths):
+            x = jax.nn.relu(Dense(width, CONV_AXES, name=f"dense_{i}", **types)(x))
+        return Dense(1, ("conv_in", None), name="logit", **types)(x)[:, 0]

@@ -1,0 +1,152 @@
+"""The losses of the seven outputs: each a small frozen value with a weight, called with logits, targets and a mask.
+
+All of them compute in float32 and return the weighted mean over what the mask (weights >= 0) lets through, before
+the loss's own weight. Where nothing is let through they are 0 with gradient 0.
+"""
+
+import dataclasses
+
+import jax
+import jax.numpy as jnp
+from jax import lax
+from jaxtyping import Array, Float, Int, Shaped, UInt8
+
+from richhf.models.choices import check_choice
+
+MSE = "mse"
+BCE = "bce"
+
+
+def weighted_mean(values: Float[Array, "*shape"], weights: Shaped[Array, "*shape"]) -> Float[Array, ""]:
+    """Mean of `values` by `weights`; 0 where all weights are 0."""
+    weights = weights.astype(jnp.float32)
+    total = jnp.sum(weights)
+    # A value that is not counted must not reach the gradient either, even if it is not finite.
+    counted = jnp.where(weights > 0, values, 0.0) * weights
+    return jnp.sum(counted) / jnp.where(total > 0, total, 1.0)
+
+
+def sigmoid_cross_entropy(
+    logits: Float[Array, "*shape"], targets: Float[Array, "*shape"]
+) -> Float[Array, "*shape"]:
+    """Cross entropy of sigmoid(logits) with targets in [0, 1], without overflow."""
+    return jnp.maximum(logits, 0.0) - logits * targets + jnp.log1p(jnp.exp(-jnp.abs(logits)))
+
+
+def scale_heatmap(
+    heatmap: UInt8[Array, "b h w"] | Float[Array, "b h w"], size: tuple[int, int]
+) -> Float[Array, "b h2 w2"]:
+    """Brings true maps to a smaller map size by averaging whole blocks of pixels.
+
+    Args:
+        heatmap: uint8 (255 = 1.0), or floats in [0, 1].
+        size: rows and columns wanted; they must divide those of the map.
+
+    Returns:
+        float32 maps in [0, 1].
+    """
+    if heatmap.dtype == jnp.uint8:
+        heatmap = heatmap.astype(jnp.float32) / 255.0
+    b, h, w = heatmap.shape
+    if (h, w) == size:
+        return heatmap
+    if h % size[0] or w % size[1]:
+        raise ValueError(
+            f"true maps of {h} x {w} px cannot be averaged to the predicted {size[0]} x {size[1]} in whole blocks; "
+            "choose an image size and number of HeatmapHeadConfig.deconv_widths so that one divides the other."
+        )
+    blocks = heatmap.reshape(b, size[0], h // size[0], size[1], w // size[1])
+    return blocks.mean(axis=(2, 4))
+
+
+@dataclasses.dataclass(frozen=True)
+class HeatmapLoss:
+    """Mean over pixels of the squared error of the map (paper), or of a cross entropy.
+
+    Attributes:
+        weight: factor of this loss in the total.
+        kind: "mse" or "bce"; the latter learns sparse maps much sooner from a fresh head.
+        positive_weight: factor of a pixel whose target is 1; in between it grows linearly from 1.
+    """
+
+    weight: float = 1.0
+    kind: str = MSE
+    positive_weight: float = 1.0
+
+    def __post_init__(self):
+        check_choice("HeatmapLoss.kind", self.kind, (MSE, BCE))
+
+    def __call__(
+        self,
+        logits: Float[Array, "b h w"],
+        targets: UInt8[Array, "b h2 w2"] | Float[Array, "b h2 w2"],
+        weights: Float[Array, "b"],
+    ) -> Float[Array, ""]:
+        logits = logits.astype(jnp.float32)
+        targets = scale_heatmap(targets, logits.shape[1:])
+        if self.kind == BCE:
+            errors = sigmoid_cross_entropy(logits, targets)
+        else:
+            errors = lax.square(jax.nn.sigmoid(logits) - targets)
+        if self.positive_weight != 1.0:
+            errors = errors * (1.0 + (self.positive_weight - 1.0) * targets)
+        return weighted_mean(errors.mean(axis=(1, 2)), weights)
+
+
+@dataclasses.dataclass(frozen=True)
+class ScoreLoss:
+    """Squared error of the score (paper).
+
+    Attributes:
+        weight: factor of this loss in the total.
+    """
+
+    weight: float = 1.0
+
+    def __call__(
+        self, logits: Float[Array, "b"], targets: Float[Array, "b"], weights: Float[Array, "b"]
+    ) -> Float[Array, ""]:
+        errors = lax.square(jax.nn.sigmoid(logits.astype(jnp.float32)) - targets)
+        return weighted_mean(errors, weights)
+
+
+@dataclasses.dataclass(frozen=True)
+class KeywordLoss:
+    """Cross entropy of the keyword sequence, teacher forced (paper).
+
+    Attributes:
+        weight: factor of this loss in the total.
+    """
+
+    weight: float = 1.0
+
+    def __call__(
+        self, logits: Float[Array, "b k v"], targets: Int[Array, "b k"], weights: Float[Array, "b k"]
+    ) -> Float[Array, ""]:
+        return -weighted_mean(token_log_probabilities(logits, targets), weights)
+
+
+def token_log_probabilities(logits: Float[Array, "b k v"], targets: Int[Array, "b k"]) -> Float[Array, "b k"]:
+    """Log probability of each target token, in float32."""
+    logits = logits.astype(jnp.float32)
+    chosen = jnp.take_along_axis(logits, targets[..., None], axis=-1)[..., 0]
+    return chosen - jax.nn.logsumexp(logits, axis=-1)
+
+
+@dataclasses.dataclass(frozen=True)
+class WordLoss:
+    """Cross entropy of the word head (an extension of this project, see `RAHFConfig.word_head`).
+
+    Attributes:
+        weight: factor of this loss in the total.
+        positive_weight: factor of the tokens of misaligned words.
+    """
+
+    weight: float = 1.0
+    positive_weight: float = 1.0
+
+    def __call__(self, logits: Float[Array, "b l"], labels: Int[Array, "b l"]) -> Float[Array, ""]:
+        """Labels are 1 misaligned, 0 aligned, -1 not counted."""
+        errors = sigmoid_cross_entropy(logits.astype(jnp.float32), (labels > 0).astype(jnp.float32))
+        weights = jnp.where(labels > 0, self.positive_weight, (labels == 0).astype(jnp.float32))
+        return weighted_mean(errors, weights)

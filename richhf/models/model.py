@@ -1,0 +1,243 @@
+"""The model: what training and evaluation call. It knows batches, losses and decoding; the network knows arrays.
+
+The methods have the names of T5X's model interface. A batch is a mapping of the features that
+`RichFeedbackFeatureConverter` makes; a feature that is absent skips its head statically::
+
+    image                 uint8 [b h w 3]
+    encoder_input_tokens  int32 [b t l]
+    heatmaps              uint8 [b 2 h w]     heatmap_weights      float32 [b 2]
+    scores                float32 [b 4]       score_weights        float32 [b 4]
+    decoder_input_tokens  int32 [b k]         decoder_target_tokens int32 [b k]  decoder_loss_weights float32 [b k]
+    word_labels           int32 [b l]
+"""
+
+import dataclasses
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float
+
+from richhf.feedback import HEATMAPS, KEYWORDS, OUTPUTS, SCORES
+from richhf.models.decoding import EOS_ID, decode_greedily
+from richhf.models.losses import (
+    HeatmapLoss,
+    KeywordLoss,
+    ScoreLoss,
+    WordLoss,
+    token_log_probabilities,
+    weighted_mean,
+)
+from richhf.models.rahf import RAHF, RAHFConfig, RAHFOutput, order_outputs
+
+Batch = Mapping[str, Any]
+WORDS = "words"
+
+
+@dataclasses.dataclass(frozen=True)
+class RichFeedbackModel:
+    """RAHF with its losses and its decoding.
+
+    The total loss is the sum over outputs (two maps, four scores, keywords, words) of the output's loss times the
+    weight of its kind; the paper's weights are unknown, 1 / 1 / 1 in the author's code.
+
+    Attributes:
+        config: the network's sizes.
+        heatmap_loss: loss of each heatmap.
+        score_loss: loss of each score.
+        keyword_loss: loss of the keyword sequence.
+        word_loss: loss of the word head, where the network has one.
+        keyword_length: how many keyword tokens `predict_batch` decodes at most.
+        eos_id: the token that ends a keyword sequence.
+    """
+
+    config: RAHFConfig
+    heatmap_loss: HeatmapLoss = HeatmapLoss()
+    score_loss: ScoreLoss = ScoreLoss()
+    keyword_loss: KeywordLoss = KeywordLoss()
+    word_loss: WordLoss = WordLoss()
+    keyword_length: int = 64
+    eos_id: int = EOS_ID
+
+    @property
+    def module(self) -> RAHF:
+        """The network."""
+        return RAHF(self.config)
+
+    def get_initial_variables(
+        self,
+        rng: Array,
+        input_shapes: Mapping[str, Sequence[int]],
+        input_types: Mapping[str, Any] | None = None,
+    ) -> dict[str, Any]:
+        """Fresh variables.
+
+        Args:
+            rng: random key.
+            input_shapes: shapes of a batch's features; `image` and `encoder_input_tokens` are needed.
+            input_types: dtypes of the features; not needed, kept for T5X.
+
+        Returns:
+            {"params": tree whose leaves are boxed with their logical axis names (`flax.linen.LogicallyPartitioned`)}.
+        """
+        missing = [name for name in ("image", "encoder_input_tokens") if name not in input_shapes]
+        if missing:
+            raise ValueError(f"input_shapes lacks {missing}; it has {sorted(input_shapes)}.")
+        # Parameters do not depend on the batch size or the lengths of the texts: trace one example.
+        image = jnp.zeros((1, *input_shapes["image"][1:]), jnp.uint8)
+        tokens = jnp.ones((1, *input_shapes["encoder_input_tokens"][1:]), jnp.int32)
+        return self.module.init({"params": rng}, image, tokens, jnp.zeros((1, 2), jnp.int32))
+
+    def loss_fn(
+        self, params: Any, batch: Batch, dropout_rng: Array | None
+    ) -> tuple[Float[Array, ""], dict[str, Array]]:
+        """Total loss and metrics of a training batch; dropout is on where `dropout_rng` is given."""
+        return self._loss(params, batch, dropout_rng)
+
+    def eval_fn(self, params: Any, batch: Batch) -> dict[str, Array]:
+        """Metrics of a batch, without dropout."""
+        return self._loss(params, batch, None)[1]
+
+    def predict_batch(
+        self,
+        params: Any,
+        batch: Batch,
+        *,
+        outputs: tuple[str, ...] = OUTPUTS,
+        keyword_length: int | None = None,
+    ) -> dict[str, Array]:
+        """Predicts the outputs that are asked for.
+
+        Args:
+            params: parameters.
+            batch: `image` and `encoder_input_tokens`.
+            outputs: names of the outputs wanted; their maps and scores are stacked in the project's order.
+            keyword_length: overrides the model's.
+
+        Returns:
+            heatmaps: float32 [b 2 h w] in [0, 1] at the image's size; scores: float32 [b 4] in [0, 1];
+            keyword_tokens: int32 [b k], 0 after the end; word_probabilities: float32 [b l], probability that a
+            token's word is misaligned, where the network has a word head. Kinds that were not asked for are absent.
+        """
+        return self.predict_batch_with_aux(params, batch, outputs=outputs, keyword_length=keyword_length)[0]
+
+    def predict_batch_with_aux(
+        self,
+        params: Any,
+        batch: Batch,
+        *,
+        outputs: tuple[str, ...] = OUTPUTS,
+        keyword_length: int | None = None,
+    ) -> tuple[dict[str, Array], dict[str, Array]]:
+        """As `predict_batch`, and beside it the log probability of each keyword token (float32 [b k])."""
+        outputs = order_outputs(outputs)
+        image = jnp.asarray(batch["image"])
+        tokens = jnp.asarray(batch["encoder_input_tokens"])
+        output = self.module.apply({"params": params}, image, tokens, outputs=outputs)
+        predictions, aux = {}, {}
+        if output.heatmaps:
+            maps = jnp.stack(list(output.heatmaps.values()), axis=1).astype(jnp.float32)
+            size = (*maps.shape[:2], *image.shape[1:3])
+            maps = jax.nn.sigmoid(maps)
+            if maps.shape != size:
+                maps = jax.image.resize(maps, size, "linear")
+            predictions["heatmaps"] = maps
+        if output.scores:
+            scores = jnp.stack(list(output.scores.values()), axis=1)
+            predictions["scores"] = jax.nn.sigmoid(scores.astype(jnp.float32))
+        if output.memory is not None:
+            length = self.keyword_length if keyword_length is None else keyword_length
+            decoded, log_probabilities = self._decode(params, output, length)
+            predictions["keyword_tokens"] = decoded
+            aux["keyword_log_probabilities"] = log_probabilities
+        if output.word_logits is not None:
+            predictions["word_probabilities"] = jax.nn.sigmoid(output.word_logits.astype(jnp.float32))
+        return predictions, aux
+
+    def score_batch(self, params: Any, batch: Batch) -> Float[Array, "b"]:
+        """Log likelihood of each example's keyword sequence."""
+        output = self.module.apply(
+            {"params": params},
+            jnp.asarray(batch["image"]),
+            jnp.asarray(batch["encoder_input_tokens"]),
+            jnp.asarray(batch["decoder_input_tokens"]),
+            outputs=(KEYWORDS,),
+        )
+        targets = jnp.asarray(batch["decoder_target_tokens"])
+        weights = jnp.asarray(batch["decoder_loss_weights"])
+        return jnp.sum(token_log_probabilities(output.keyword_logits, targets) * weights, axis=1)
+
+    def _decode(self, params: Any, output: RAHFOutput, length: int) -> tuple[Array, Array]:
+        variables = {"params": params}
+        cache = self.module.apply(variables, output.memory, length, method=RAHF.start_decoding)
+
+        def step(tokens: Array, position: Array, cache: Any) -> tuple[Array, Any]:
+            return self.module.apply(variables, tokens, position, cache, method=RAHF.decode_step)
+
+        batch = output.memory.tokens.shape[0]
+        return decode_greedily(step, cache, batch=batch, length=length, eos_id=self.eos_id)
+
+    def _labelled_outputs(self, batch: Batch) -> tuple[str, ...]:
+        """The outputs that a batch has labels for."""
+        words = self.config.word_head and "word_labels" in batch
+        labelled = (*HEATMAPS,) * ("heatmaps" in batch) + (*SCORES,) * ("scores" in batch)
+        labelled += (KEYWORDS,) * ("decoder_target_tokens" in batch or words)
+        if not labelled:
+            raise ValueError(
+                f"the batch has no labels: found {sorted(batch)}, expected heatmaps, scores, decoder_target_tokens "
+                "or (with a word head) word_labels."
+            )
+        return labelled
+
+    def _loss(
+        self, params: Any, batch: Batch, dropout_rng: Array | None
+    ) -> tuple[Float[Array, ""], dict[str, Array]]:
+        batch = {name: jnp.asarray(value) for name, value in batch.items()}
+        output = self.module.apply(
+            {"params": params},
+            batch["image"],
+            batch["encoder_input_tokens"],
+            batch.get("decoder_input_tokens"),
+            outputs=self._labelled_outputs(batch),
+            train=dropout_rng is not None,
+            rngs=None if dropout_rng is None else {"dropout": dropout_rng},
+        )
+        losses, weights, metrics = {}, {}, {}
+        for i, name in enumerate(HEATMAPS if output.heatmaps else ()):
+            given = batch["heatmaps"][:, i], batch["heatmap_weights"][:, i]
+            losses[name] = self.heatmap_loss(output.heatmaps[name], *given)
+            weights[name] = self.heatmap_loss.weight
+        for i, name in enumerate(SCORES if output.scores else ()):
+            given = batch["scores"][:, i], batch["score_weights"][:, i]
+            losses[name] = self.score_loss(output.scores[name], *given)
+            weights[name] = self.score_loss.weight
+        if output.keyword_logits is not None:
+            given = batch["decoder_target_tokens"], batch["decoder_loss_weights"]
+            losses[KEYWORDS] = self.keyword_loss(output.keyword_logits, *given)
+            weights[KEYWORDS] = self.keyword_loss.weight
+            hits = jnp.argmax(output.keyword_logits, axis=-1) == given[0]
+            metrics["keyword_token_accuracy"] = weighted_mean(hits.astype(jnp.float32), given[1])
+        if output.word_logits is not None and "word_labels" in batch:
+            losses[WORDS] = self.word_loss(output.word_logits, batch["word_labels"])
+            weights[WORDS] = self.word_loss.weight
+        total = sum(weights[name] * loss for name, loss in losses.items())
+        metrics |= {f"loss/{name}": loss for name, loss in losses.items()}
+        return total, {"loss": total, **metrics}
+
+
+def parameter_counts(variables: Mapping[str, Any]) -> dict[str, int]:
+    """Number of parameters by part.
+
+    Args:
+        variables: {"params": tree}, of arrays or of `jax.eval_shape`'s structs, boxed or not.
+
+    Returns:
+        counts by part: vit, visual_token_projection, t5, heatmap_heads, score_heads, and word_head where there is one.
+    """
+    counts: dict[str, int] = {}
+    for name, tree in variables["params"].items():
+        part = next((kind + "s" for kind in ("heatmap_head", "score_head") if name.startswith(kind)), name)
+        counts[part] = counts.get(part, 0) + sum(leaf.size for leaf in jax.tree.leaves(tree))
+    order = ("vit", "visual_token_projection", "t5", "heatmap_heads", "score_heads", "word_head")
+    return {part: counts[part] for part in order if part in counts}

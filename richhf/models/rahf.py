@@ -1,0 +1,242 @@
+"""RAHF (paper section 4.1): arrays in, the seven outputs' logits out."""
+
+import dataclasses
+from collections.abc import Sequence
+from typing import Any
+
+import flax.linen as nn
+import flax.struct
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Bool, Float, Int, UInt8
+
+from richhf.feedback import AUGMENTED_PROMPT, HEATMAPS, KEYWORDS, MULTI_HEAD, OUTPUTS, SCORES, VARIANTS
+from richhf.models.choices import check_choice
+from richhf.models.heads import HeatmapHead, HeatmapHeadConfig, ScoreHead, ScoreHeadConfig
+from richhf.models.layers import Dense
+from richhf.models.t5 import T5, DecoderCache, T5Config
+from richhf.models.vit import ViT, ViTConfig
+
+IMAGE_AND_TEXT = "image_and_text"
+TEXT = "text"
+
+
+@dataclasses.dataclass(frozen=True)
+class RAHFConfig:
+    """The whole network; the defaults are the paper's sizes.
+
+    Attributes:
+        variant: "multi_head" (one prompt row, a head for each output) or "augmented_prompt" (a row for each
+            output with its task string, heads shared by kind).
+        decoder_attends_to: "image_and_text" (the paper) or "text" (the author's code).
+        vit: image encoder.
+        t5: text model.
+        heatmap_head: layout of the heatmap heads.
+        score_head: layout of the score heads.
+        word_head: adds a linear head on the encoded text tokens of the keywords row that says for each token
+            whether its word is misaligned. Not in the paper: an extension of this project, which helps small
+            models learn what the decoder must find.
+        dtype: what is computed in; losses are float32 whatever it is.
+        param_dtype: what parameters are stored in.
+    """
+
+    variant: str = MULTI_HEAD
+    decoder_attends_to: str = IMAGE_AND_TEXT
+    vit: ViTConfig = ViTConfig()
+    t5: T5Config = T5Config()
+    heatmap_head: HeatmapHeadConfig = HeatmapHeadConfig()
+    score_head: ScoreHeadConfig = ScoreHeadConfig()
+    word_head: bool = False
+    dtype: str = "float32"
+    param_dtype: str = "float32"
+
+    def __post_init__(self):
+        check_choice("RAHFConfig.variant", self.variant, VARIANTS)
+        check_choice("RAHFConfig.decoder_attends_to", self.decoder_attends_to, (IMAGE_AND_TEXT, TEXT))
+        check_choice("RAHFConfig.dtype", self.dtype, ("float32", "bfloat16", "float16"))
+        check_choice("RAHFConfig.param_dtype", self.param_dtype, ("float32", "bfloat16", "float16"))
+
+    @property
+    def rows(self) -> int:
+        """Number of prompt rows an image comes with."""
+        return len(OUTPUTS) if self.variant == AUGMENTED_PROMPT else 1
+
+    @property
+    def map_size(self) -> int:
+        """Side of the predicted maps."""
+        return self.heatmap_head.map_size(self.vit.grid)
+
+
+class Memory(flax.struct.PyTreeNode):
+    """What the decoder attends to.
+
+    Attributes:
+        tokens: encoded tokens of the keywords row.
+        mask: True where there is a token.
+    """
+
+    tokens: Float[Array, "b m d"]
+    mask: Bool[Array, "b m"]
+
+
+class RAHFOutput(flax.struct.PyTreeNode):
+    """Logits of the outputs that were asked for; what was not is absent or None.
+
+    Attributes:
+        heatmaps: maps of logits by name, `RAHFConfig.map_size` on both sides.
+        scores: logits by name.
+        keyword_logits: logits of the next token after each decoder input.
+        word_logits: for each prompt token of the keywords row, the logit of its word being misaligned.
+        memory: what the decoder attends to, to decode from.
+    """
+
+    heatmaps: dict[str, Float[Array, "b h w"]]
+    scores: dict[str, Float[Array, "b"]]
+    keyword_logits: Float[Array, "b k v"] | None = None
+    word_logits: Float[Array, "b l"] | None = None
+    memory: Memory | None = None
+
+
+def order_outputs(outputs: Sequence[str]) -> tuple[str, ...]:
+    """Checks names of outputs and puts them into the project's order."""
+    for output in outputs:
+        check_choice("an output", output, OUTPUTS)
+    if not outputs:
+        raise ValueError(f"no output was asked for; name some of {', '.join(OUTPUTS)}.")
+    return tuple(output for output in OUTPUTS if output in outputs)
+
+
+def scale_image(image: UInt8[Array, "b h w c"] | Float[Array, "b h w c"]) -> Float[Array, "b h w c"]:
+    """Scales bytes to [-1, 1]; floating images are taken to lie there already."""
+    if image.dtype == jnp.uint8:
+        return image.astype(jnp.float32) / 127.5 - 1.0
+    return image
+
+
+class RAHF(nn.Module):
+    """ViT once an image, T5's encoder once a prompt row, each head on the rows that need it."""
+
+    config: RAHFConfig
+
+    def setup(self):
+        config = self.config
+        types = {"dtype": jnp.dtype(config.dtype), "param_dtype": jnp.dtype(config.param_dtype)}
+        self.vit = ViT(config.vit, **types)
+        self.visual_token_projection = Dense(config.t5.d_model, ("joined_kv", "embed"), **types)
+        self.t5 = T5(config.t5, **types)
+        if config.variant == MULTI_HEAD:
+            self.heatmap_heads = {name: HeatmapHead(config.heatmap_head, **types) for name in HEATMAPS}
+            self.score_heads = {name: ScoreHead(config.score_head, **types) for name in SCORES}
+        else:
+            self.heatmap_head = HeatmapHead(config.heatmap_head, **types)
+            self.score_head = ScoreHead(config.score_head, **types)
+        if config.word_head:
+            self.word_head = Dense(1, ("embed", None), **types)
+
+    def __call__(
+        self,
+        image: UInt8[Array, "b h w 3"] | Float[Array, "b h w 3"],
+        encoder_input_tokens: Int[Array, "b t l"],
+        decoder_input_tokens: Int[Array, "b k"] | None = None,
+        *,
+        outputs: tuple[str, ...] = OUTPUTS,
+        train: bool = False,
+    ) -> RAHFOutput:
+        """Predicts the outputs that are asked for, and computes nothing else.
+
+        Args:
+            image: uint8 pixels, or floats in [-1, 1].
+            encoder_input_tokens: prompt rows, padded with 0: one row (multi-head), or one for each of `OUTPUTS` in
+                that order (augmented prompt).
+            decoder_input_tokens: target tokens shifted right, starting with 0; without them the decoder does not
+                run.
+            outputs: names of the outputs wanted.
+            train: whether dropout is on (needs a "dropout" rng where a rate is above zero).
+
+        Returns:
+            logits.
+        """
+        outputs = order_outputs(outputs)
+        if encoder_input_tokens.shape[1] != self.config.rows:
+            raise ValueError(
+                f"encoder_input_tokens has {encoder_input_tokens.shape[1]} rows an image; the variant "
+                f"{self.config.variant} takes {self.config.rows}. Check that task and model are of one variant."
+            )
+        features, text, mask = self._encode(image, encoder_input_tokens, outputs, train)
+        row_of = dict.fromkeys(outputs, 0)
+        if self.config.variant == AUGMENTED_PROMPT:
+            row_of = {output: row for row, output in enumerate(outputs)}
+
+        result = RAHFOutput(
+            heatmaps=self._run_heads(self._heatmap_head, features, row_of, HEATMAPS),
+            scores=self._run_heads(self._score_head, features, row_of, SCORES),
+        )
+        if KEYWORDS not in outputs:
+            return result
+        row = row_of[KEYWORDS]
+        text, mask = text[:, row], mask[:, row]
+        memory = self._memory(features[:, row], text, mask)
+        if decoder_input_tokens is not None:
+            logits = self.t5.decode(decoder_input_tokens, memory.tokens, memory.mask, train=train)
+            result = result.replace(keyword_logits=logits)
+        if self.config.word_head:
+            result = result.replace(word_logits=self.word_head(text)[..., 0])
+        return result.replace(memory=memory)
+
+    def start_decoding(self, memory: Memory, length: int) -> DecoderCache:
+        """Makes the cache for decoding up to `length` keyword tokens."""
+        return self.t5.start_decoding(memory.tokens, memory.mask, length)
+
+    def decode_step(
+        self, tokens: Int[Array, "b"], position: Int[Array, ""], cache: DecoderCache
+    ) -> tuple[Float[Array, "b v"], DecoderCache]:
+        """Logits of the next token after `tokens`, which stand at `position`."""
+        return self.t5.decode_step(tokens, position, cache)
+
+    def _encode(
+        self, image: Array, tokens: Array, outputs: tuple[str, ...], train: bool
+    ) -> tuple[Float[Array, "b t h w d"], Float[Array, "b t l d"], Bool[Array, "b t l"]]:
+        """Encodes the rows that `outputs` need: feature maps, text tokens and their mask."""
+        if self.config.variant == AUGMENTED_PROMPT and len(outputs) < len(OUTPUTS):
+            tokens = jnp.stack([tokens[:, OUTPUTS.index(output)] for output in outputs], axis=1)
+        b, t, l = tokens.shape
+        visual = self.visual_token_projection(self.vit(scale_image(image), train=train))
+        n, d = visual.shape[1:]
+        visual = jnp.broadcast_to(visual[:, None], (b, t, n, d))
+        joined = jnp.concatenate([visual, self.t5.embed(tokens)], axis=2)
+        mask = tokens > 0
+        seen = jnp.concatenate([np.ones((b, t, n), bool), mask], axis=2)
+        encoded = self.t5.encode(joined.reshape(b * t, n + l, d), seen.reshape(b * t, n + l), train=train)
+        encoded = encoded.reshape(b, t, n + l, d)
+        grid = self.config.vit.grid
+        return encoded[:, :, :n].reshape(b, t, grid, grid, d), encoded[:, :, n:], mask
+
+    def _memory(self, features: Array, text: Array, mask: Array) -> Memory:
+        if self.config.decoder_attends_to == TEXT:
+            return Memory(text, mask)
+        visual = features.reshape(features.shape[0], -1, features.shape[-1])
+        tokens = jnp.concatenate([visual, text], axis=1)
+        return Memory(tokens, jnp.concatenate([np.ones(visual.shape[:2], bool), mask], axis=1))
+
+    def _heatmap_head(self, name: str | None, features: Array) -> Array:
+        return (self.heatmap_heads[name] if name else self.heatmap_head)(features)
+
+    def _score_head(self, name: str | None, features: Array) -> Array:
+        return (self.score_heads[name] if name else self.score_head)(features)
+
+    def _run_heads(
+        self, head: Any, features: Float[Array, "b t h w d"], row_of: dict[str, int], names: tuple[str, ...]
+    ) -> dict[str, Array]:
+        """Runs a kind of head for those of `names` that have a row: one by one, or at once where they share it."""
+        names = tuple(name for name in names if name in row_of)
+        if self.config.variant == MULTI_HEAD:
+            return {name: head(name, features[:, 0]) for name in names}
+        if not names:
+            return {}
+        # Outputs of a kind are neighbours in the order of rows, so this is a slice.
+        first = row_of[names[0]]
+        needed = features[:, first : first + len(names)]
+        b, t = needed.shape[:2]
+        values = head(None, needed.reshape(b * t, *needed.shape[2:]))
+        values = values.reshape(b, t, *values.shape[1:])
+        return {name: values[:, i] for i, name in enumerate(names)}
