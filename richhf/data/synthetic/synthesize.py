@@ -1,0 +1,266 @@
+"""Writing a synthetic set: record shards, their noiseless truth, vocabulary, lexicon and statistics.
+
+OUT/train-00000-of-00024.tfrecord ...        RichHF-18K's records, with image and prompt
+OUT/truth/train-00000-of-00024.tfrecord ...  the noiseless truth: the same records without slips or noise
+OUT/truth/train-00000-of-00024.jsonl ...     by record: faults, true flags, the annotators' marks
+OUT/vocabulary.model  OUT/lexicon.json  OUT/dataset_info.json
+"""
+
+import concurrent.futures
+import contextlib
+import errno
+import itertools
+import json
+import multiprocessing
+import os
+import pathlib
+import signal
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import tqdm
+
+from richhf.data.records import write_records
+from richhf.data.synthetic.concepts import lexicon
+from richhf.data.synthetic.sample import Sample, make_sample, pool
+from richhf.data.synthetic.statistics import Summary, dataset_statistics, sha256
+from richhf.data.synthetic.vocabulary import train_vocabulary
+from richhf.feedback import SPLITS
+
+SHARD = 250
+SIZES = (32, 1024)
+FORMAT = 1
+INFO, VOCABULARY, LEXICON, TRUTH = "dataset_info.json", "vocabulary.model", "lexicon.json", "truth"
+
+
+@dataclass(frozen=True)
+class Shard:
+    """A range of one split's examples and the files that hold it."""
+
+    split: str
+    number: int
+    shards: int
+    start: int
+    stop: int
+
+    @property
+    def name(self) -> str:
+        return f"{self.split}-{self.number:05d}-of-{self.shards:05d}"
+
+    def records(self, out: pathlib.Path) -> pathlib.Path:
+        return out / f"{self.name}.tfrecord"
+
+    def truth(self, out: pathlib.Path) -> pathlib.Path:
+        return out / TRUTH / f"{self.name}.tfrecord"
+
+    def summary(self, out: pathlib.Path) -> pathlib.Path:
+        return out / TRUTH / f"{self.name}.jsonl"
+
+    def is_finished(self, out: pathlib.Path) -> bool:
+        return all(path(out).exists() for path in (self.records, self.truth, self.summary))
+
+
+def synthesize(
+    out: str | os.PathLike,
+    *,
+    train: int,
+    dev: int,
+    test: int,
+    size: int,
+    seed: int,
+    workers: int | None = None,
+) -> dict[str, object]:
+    """Makes a synthetic data set; run again after an interruption, it makes what is missing.
+
+    The bytes written depend on the counts, the size and the seed only, not on `workers`.
+
+    Args:
+      out: folder, made if need be; it is empty or holds (a part of) the same data set.
+      train: number of training examples; likewise `dev` and `test`.
+      dev: see `train`.
+      test: see `train`.
+      size: side of the square images in pixels, 32 to 1024.
+      seed: non-negative; another seed is another data set.
+      workers: processes, at most one a shard; all cores by default.
+
+    Returns:
+      what `dataset_info.json` holds: the request, shares without fault, faults by kind, agreement, checksums.
+
+    Raises:
+      ValueError: numbers out of range, or `out` holds something else.
+      OSError: the disk is full or not writable; finished shards stay, half-written files do not.
+    """
+    request = _checked(train=train, dev=dev, test=test, size=size, seed=seed)
+    if workers is not None and workers < 1:
+        raise ValueError(f"workers is {workers}; expected at least 1, or None for one a core")
+    out = pathlib.Path(out)
+    shards = list(list_shards(request["counts"]))
+    with _explained(out):
+        _claim(out, request)
+        todo = [shard for shard in shards if not shard.is_finished(out)]
+        if not todo and (info := _read_info(out)).get("complete"):
+            return info
+        _make_shards(out, todo, shards, request, workers)
+        return _finish(out, shards, request)
+
+
+def list_shards(counts: dict[str, int]) -> Iterator[Shard]:
+    """Cuts every split into shards of 250 examples."""
+    for split, count in counts.items():
+        number = -(-count // SHARD)
+        for index in range(number):
+            yield Shard(split, index, number, index * SHARD, min((index + 1) * SHARD, count))
+
+
+def _checked(*, size: int, seed: int, **counts: int) -> dict[str, object]:
+    for name, value in counts.items():
+        if value < 0:
+            raise ValueError(f"{name} is {value}; expected a number of examples, 0 or more")
+    if not sum(counts.values()):
+        raise ValueError("no examples asked for: train, dev and test are all 0")
+    if not SIZES[0] <= size <= SIZES[1]:
+        raise ValueError(f"size is {size}; expected an image side of {SIZES[0]} to {SIZES[1]} pixels")
+    if seed < 0:
+        raise ValueError(f"seed is {seed}; expected 0 or more")
+    return {"format": FORMAT, "seed": seed, "size": size, "counts": {name: counts[name] for name in SPLITS}}
+
+
+def _claim(out: pathlib.Path, request: dict[str, object]) -> None:
+    """Makes sure that `out` is for this data set, and says so in it."""
+    if out.exists() and not out.is_dir():
+        raise ValueError(f"{out} is a file; expected a folder for the data set")
+    if not (out / INFO).exists():
+        if out.is_dir() and any(not path.name.endswith(".tmp") for path in out.iterdir()):
+            raise ValueError(f"{out} is not empty and holds no {INFO}; choose a new folder or empty this one")
+        (out / TRUTH).mkdir(parents=True, exist_ok=True)
+        _write(out / INFO, _json({**request, "complete": False}))
+        return
+    found = _read_info(out)
+    differing = [
+        f"{name} {found.get(name)!r} there, {value!r} asked for"
+        for name, value in request.items()
+        if found.get(name) != value
+    ]
+    if differing:
+        raise ValueError(
+            f"{out} holds another synthetic set ({'; '.join(differing)}); choose another folder, or remove it first"
+        )
+    (out / TRUTH).mkdir(exist_ok=True)
+    for path in itertools.chain(out.glob(".*.tmp"), (out / TRUTH).glob(".*.tmp")):
+        path.unlink(missing_ok=True)
+
+
+def _read_info(out: pathlib.Path) -> dict[str, object]:
+    try:
+        info = json.loads((out / INFO).read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise ValueError(
+            f"{out / INFO} is not readable JSON ({error}); remove the folder and make it again"
+        ) from error
+    if not isinstance(info, dict):
+        raise ValueError(f"{out / INFO} holds a {type(info).__name__}, expected an object; remove the folder")
+    return info
+
+
+def _make_shards(
+    out: pathlib.Path, todo: list[Shard], shards: list[Shard], request: dict[str, object], workers: int | None
+) -> None:
+    workers = min(workers or os.cpu_count() or 1, max(len(todo), 1))
+    jobs = [(shard, request["seed"], request["size"]) for shard in todo]
+    total = sum(shard.stop - shard.start for shard in shards)
+    missing = sum(shard.stop - shard.start for shard in todo)
+    with tqdm.tqdm(total=total, initial=total - missing, unit=" images", desc="synthesize") as bar:
+        if workers == 1:
+            for shard, seed, size in jobs:
+                people = pool(seed)
+                samples = []
+                for index in range(shard.start, shard.stop):
+                    samples.append(make_sample(seed, shard.split, index, size=size, people=people))
+                    bar.update()
+                write_shard(out, shard, samples)
+            return
+        context = multiprocessing.get_context("spawn")
+        with concurrent.futures.ProcessPoolExecutor(
+            workers, context, initializer=_leave_interrupts
+        ) as executor:
+            try:
+                waiting = {executor.submit(make_shard, *job): job[0] for job in jobs}
+                for future in concurrent.futures.as_completed(waiting):
+                    shard = waiting.pop(future)
+                    write_shard(out, shard, future.result())
+                    bar.update(shard.stop - shard.start)
+            except BaseException:
+                executor.shutdown(wait=False, cancel_futures=True)
+                raise
+
+
+def make_shard(shard: Shard, seed: int, size: int) -> list[Sample]:
+    """Makes the examples of a shard."""
+    people = pool(seed)
+    return [
+        make_sample(seed, shard.split, index, size=size, people=people)
+        for index in range(shard.start, shard.stop)
+    ]
+
+
+def write_shard(out: pathlib.Path, shard: Shard, samples: list[Sample]) -> None:
+    """Writes a shard's files, the records last: where they stand, the rest does too."""
+    lines = "".join(json.dumps(sample.summary()) + "\n" for sample in samples)
+    _write(shard.summary(out), lines)
+    write_records(shard.truth(out), (sample.truth for sample in samples))
+    write_records(shard.records(out), (sample.record for sample in samples))
+
+
+def _finish(out: pathlib.Path, shards: list[Shard], request: dict[str, object]) -> dict[str, object]:
+    """Vocabulary, lexicon and statistics, from the summaries of finished shards."""
+    summaries: list[Summary] = []
+    for shard in shards:
+        with shard.summary(out).open(encoding="utf-8") as lines:
+            summaries += [{**json.loads(line), "split": shard.split} for line in lines]
+    training = [summary for summary in summaries if summary["split"] == SPLITS[0]]
+    train_vocabulary(
+        out / VOCABULARY,
+        [summary["prompt"] for summary in training],
+        [summary["misaligned"] for summary in training],
+    )
+    _write(out / LEXICON, _json(lexicon()))
+    files = [path for shard in shards for path in (shard.records(out), shard.truth(out))]
+    info = {
+        **request,
+        "complete": True,
+        **dataset_statistics(summaries, str(out / VOCABULARY)),
+        "sha256": {str(path.relative_to(out)): sha256(path) for path in [*files, out / VOCABULARY]},
+    }
+    _write(out / INFO, _json(info))
+    return info
+
+
+@contextlib.contextmanager
+def _explained(out: pathlib.Path) -> Iterator[None]:
+    """Says what to do about a full disk."""
+    try:
+        yield
+    except OSError as error:
+        full = error.errno in (errno.ENOSPC, errno.EDQUOT) or "No space left" in str(error)
+        if not full:
+            raise
+        message = f"the disk is full while writing {out}; free some space and run the same command again: it goes on"
+        raise OSError(errno.ENOSPC, message) from error
+
+
+def _leave_interrupts() -> None:
+    """Ctrl-C is the parent's business: workers end when it closes them."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+
+
+def _json(value: object) -> str:
+    return json.dumps(value, indent=1) + "\n"
+
+
+def _write(path: pathlib.Path, text: str) -> None:
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        temporary.write_text(text, encoding="utf-8")
+        os.replace(temporary, path)
+    finally:
+        temporary.unlink(missing_ok=True)
