@@ -45,7 +45,7 @@ def picture_uri(picture: Image.Image) -> str:
 def backdrop_uri(picture: Image.Image) -> str:
     """The picture in pale grey, to lay a map over: the map's colours then mean the map alone."""
     grey = _shrink(picture.convert("L"), MAX_LAYER_SIDE)
-    grey = grey.point(lambda value: round(60 + 0.72 * value))
+    grey = grey.point(lambda value: round(95 + 0.6 * value))
     return _lossless(grey) if max(grey.size) <= _LOSSLESS_SIDE else _jpeg(grey)
 
 

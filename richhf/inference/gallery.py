@@ -1,14 +1,15 @@
-"""Examples on a page: the image, its maps, its prompt with marked words and its scores, truth beside prediction."""
+"""Examples on a page: image, maps, prompt with marked words and scores, truth beside prediction."""
 
 import dataclasses
 import html
+from collections.abc import Sequence
 
 import numpy as np
 from jaxtyping import UInt8
 from PIL import Image
 
 from richhf.feedback import HEATMAPS, SCORES, Difference, Feedback, open_image
-from richhf.inference.drawing import backdrop_uri, layer_uri, number, picture_uri
+from richhf.inference.drawing import backdrop_uri, layer_uri, number, percent, picture_uri
 
 HEADINGS = {
     "random": ("A random sample", "Not chosen by anybody."),
@@ -37,22 +38,25 @@ class GalleryExample:
     note: str = ""
 
 
-def gallery(examples: list[GalleryExample]) -> str:
-    """All examples, grouped by label: random, best and worst first, then others as they come."""
+def groups(examples: Sequence[GalleryExample]) -> dict[str, list[GalleryExample]]:
+    """The examples by label: random, best and worst first, then others as they come."""
     labels = dict.fromkeys([*HEADINGS, *(example.label for example in examples)])
-    groups = []
-    for label in labels:
-        members = [example for example in examples if example.label == label]
-        if not members:
-            continue
+    members = {label: [example for example in examples if example.label == label] for label in labels}
+    return {label: some for label, some in members.items() if some}
+
+
+def gallery(examples: Sequence[GalleryExample]) -> str:
+    """All examples, a section for each label."""
+    sections = []
+    for label, members in groups(examples).items():
         title, note = HEADINGS.get(label, (label.capitalize() or "Examples", ""))
         cards = "".join(example_card(example) for example in members)
-        groups.append(
+        sections.append(
             f'<section class="group" data-kind="{html.escape(label)}"><h3>{html.escape(title)} '
             f'<span class="count">{len(members)}</span></h3>'
             f'<p class="hint">{html.escape(note)}</p><div class="cards">{cards}</div></section>'
         )
-    return "".join(groups)
+    return "".join(sections)
 
 
 def example_card(example: GalleryExample) -> str:
@@ -64,8 +68,8 @@ def example_card(example: GalleryExample) -> str:
     small = " small" if max(image.size) <= 128 else ""
     alt = f"Image generated for: {predicted.prompt}"
     panels = [
-        f'<figure class="picture"><img src="{picture_uri(image)}" width="{image.width}" height="{image.height}" '
-        f'alt="{html.escape(alt)}"><figcaption>Image</figcaption></figure>'
+        f'<figure class="picture"><img src="{picture_uri(image)}" width="{image.width}" '
+        f'height="{image.height}" alt="{html.escape(alt)}"><figcaption>Image</figcaption></figure>'
     ]
     for name in HEATMAPS:
         stages = "".join(
@@ -86,42 +90,31 @@ def example_card(example: GalleryExample) -> str:
 
 
 def marked_prompt(predicted: Feedback, truth: Feedback | None) -> str:
-    """The prompt as HTML, each word that is misaligned in truth or prediction marked with the verdict on it."""
-    verdicts: dict[int, str] = {}
+    """The prompt as HTML; each word that is misaligned in truth or prediction carries the verdict on it."""
     if truth is not None and truth.misaligned and predicted.misaligned:
         difference = predicted.difference(truth)
-        for kind, indices in zip(
-            ("hit", "miss", "false"),
-            (difference.hits, difference.misses, difference.false_alarms),
-            strict=True,
-        ):
-            verdicts.update(dict.fromkeys(indices, kind))
+        verdicts = dict.fromkeys(difference.hits, "hit")
+        verdicts |= dict.fromkeys(difference.misses, "miss")
+        verdicts |= dict.fromkeys(difference.false_alarms, "false")
     else:
         verdicts = {i: "marked" for i, flag in enumerate(predicted.misaligned) if flag}
     pieces, position = [], 0
     for i, word in enumerate(predicted.words):
         start = predicted.prompt.find(word, position)
         if start < 0:
-            raise ValueError(
-                f"Word {word!r} is not in the prompt {predicted.prompt!r} where it was expected."
-            )
-        pieces.append(html.escape(predicted.prompt[position:start]))
+            raise ValueError(f"Word {i} {word!r} does not follow in the prompt {predicted.prompt!r}.")
+        shown = html.escape(word)
+        if i in verdicts:
+            shown = f'<mark class="{verdicts[i]}">{shown}<span> {_VERDICTS[verdicts[i]]}</span></mark>'
+        pieces += [html.escape(predicted.prompt[position:start]), shown]
         position = start + len(word)
-        escaped = html.escape(word)
-        kind = verdicts.get(i)
-        pieces.append(
-            f'<ruby class="{kind}">{escaped}<rp> (</rp><rt>{_VERDICTS[kind]}</rt><rp>)</rp></ruby>'
-            if kind
-            else escaped
-        )
-    pieces.append(html.escape(predicted.prompt[position:]))
-    return "".join(pieces)
+    return "".join([*pieces, html.escape(predicted.prompt[position:])])
 
 
 def _stage(feedback: Feedback, name: str, who: str) -> str:
     heatmap = feedback.heatmaps[name]
-    peak = float(heatmap.max())
-    alt = f"{who} {name} map: peak {number(peak, 2)}, {100 * float((heatmap > 0.1).mean()):.0f} % of the image marked"
+    peak, marked = float(heatmap.max()), float((heatmap > 0.1).mean())
+    alt = f"{who} {name} map: peak {number(peak, 2)}, {percent(marked)} of the image above .1"
     return (
         f'<figure><div class="stage"><img class="layer" src="{layer_uri(feedback, name)}" '
         f'width="{heatmap.shape[1]}" height="{heatmap.shape[0]}" alt="{alt}"></div>'
@@ -135,8 +128,8 @@ def _score(name: str, truth: Feedback | None, predicted: Feedback) -> str:
     label = f"{name}: predicted {number(value, 2)}, true {number(true, 2)}"
     shown = f"<small>true {number(true, 2)}</small>" if true is not None else ""
     return (
-        f'<div class="score"><span class="name">{name}</span>'
-        f'<span class="track" role="img" aria-label="{label}"><i class="bar" style="--v:{100 * value:.1f}%"></i>{tick}</span>'
+        f'<div class="score"><span class="name">{name}</span><span class="track" role="img" '
+        f'aria-label="{label}"><i class="bar" style="--v:{100 * value:.1f}%"></i>{tick}</span>'
         f'<span class="value"><b>{number(value, 2)}</b> {shown}</span></div>'
     )
 

@@ -7,6 +7,7 @@ annotators' labels), and the model's share of that ceiling.
 import dataclasses
 import html
 import math
+import numbers
 from collections.abc import Callable, Mapping
 
 from richhf.feedback import HEATMAPS, SCORES
@@ -19,7 +20,7 @@ MODEL, BASELINE, CEILING = "model", "mean_baseline", "noise_ceiling"
 class Column:
     """One column: where its value lies in a result, how it is printed and which direction is better.
 
-    `chance` is the value of a blind guess, from which the share of the ceiling counts; None: no share is printed.
+    `chance` is the value of a blind guess, from which the share of the ceiling counts; None: no share.
     """
 
     title: str
@@ -33,7 +34,7 @@ class Column:
         """The value in `result`, None where it is missing, null or not finite."""
         for key in self.path:
             result = result.get(key) if isinstance(result, Mapping) else None
-        return float(result) if isinstance(result, int | float) and math.isfinite(result) else None
+        return float(result) if isinstance(result, numbers.Real) and math.isfinite(result) else None
 
     def share(self, model: Mapping | None, ceiling: Mapping | None) -> float | None:
         """How much of the way from chance to the ceiling the model has gone."""
@@ -76,31 +77,24 @@ TABLES: tuple[tuple[str, str, tuple[Column, ...]], ...] = (
             for metric in ("plcc", "srcc")
         ),
     ),
-    *(
-        (
-            f"{name.capitalize()} heatmap",
-            note,
-            _heatmap_columns(name),
-        )
-        for name, note in zip(
-            HEATMAPS,
-            (
-                "Where the image looks wrong. CC, SIM, NSS and AUC-Judd say how well the predicted spot lies on the "
-                "marked one, KLD and MSE how far the two maps are apart.",
-                "Where the image departs from its prompt. A missing object has no place in the picture, "
-                "so even the noiseless truth cannot reach 1.",
-            ),
-            strict=True,
-        )
+    (
+        "Implausibility heatmap",
+        "Where the image looks wrong. CC, SIM, NSS and AUC-Judd say how well the predicted spots lie on the "
+        "marked ones, MSE and KLD how far the two maps are apart.",
+        _heatmap_columns("implausibility"),
+    ),
+    (
+        "Misalignment heatmap",
+        "Where the image departs from its prompt. What is missing has no place in the picture, so annotators "
+        "agree less on this map than on the other.",
+        _heatmap_columns("misalignment"),
     ),
     (
         "Misaligned keywords",
-        "Words flagged as not shown by the image, in per cent. Pooled counts all words of the test set together; "
-        "per image averages over images.",
+        "Words flagged as not shown by the image, in per cent. Pooled counts the words of all images "
+        "together; per image averages over images.",
         tuple(
-            Column(
-                metric.capitalize().replace("F1", "F1"), ("keywords", mean, metric), _percentage, group=group
-            )
+            Column(metric.capitalize(), ("keywords", mean, metric), _percentage, group=group)
             for mean, group in (("pooled", "pooled"), ("per_sample", "per image"))
             for metric in ("precision", "recall", "f1")
         ),
@@ -179,7 +173,7 @@ def glance(metrics: Mapping) -> str:
                 marks.append(f'<i class="rival" style="--v:{_position(column.value(other))}"></i>')
         if value is not None:
             marks.append(f'<i class="bar" style="--v:{_position(value)}"></i>')
-        described = f"{name}: {measure} {number(value)}, predict the mean {number(floor)}, noise ceiling {number(top)}"
+        described = f"{name}: {measure} {number(value)}, mean {number(floor)}, noise ceiling {number(top)}"
         part = f"{percent(share)} of ceiling" if share is not None else ""
         lines.append(
             f'<li><span class="name">{name} <abbr>{measure}</abbr></span>'

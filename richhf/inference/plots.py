@@ -1,7 +1,7 @@
 """Two small plots as inline SVG: lines over steps, and predicted against true values.
 
-Colours come from the page's style sheet by class (`series-0`, `series-1`, ...), so that one drawing serves light
-and dark pages.
+Colours come from the page's style sheet by class (`series-0`, `series-1`, ...), so that one drawing serves
+light and dark pages.
 """
 
 import dataclasses
@@ -11,8 +11,8 @@ import math
 import numpy as np
 from jaxtyping import Float
 
-_WIDTH, _HEIGHT = 340, 220
-_LEFT, _RIGHT, _TOP, _BOTTOM = 46, 14, 12, 32
+_WIDTH, _HEIGHT = 260, 170
+_LEFT, _RIGHT, _TOP, _BOTTOM = 38, 10, 8, 22
 _MAX_LINE_POINTS = 300
 _MAX_DOTS = 2000
 _SMOOTHING = 0.03  # of the number of points: the reach of the moving average
@@ -90,7 +90,7 @@ def scatter_plot(predicted: Float[np.ndarray, " n"], true: Float[np.ndarray, " n
         )
     finite = np.isfinite(predicted) & np.isfinite(true)
     predicted, true = predicted[finite].astype(np.float64), true[finite].astype(np.float64)
-    frame = _Frame((-0.03, 1.03), (-0.03, 1.03), False, height=_WIDTH - _LEFT - _RIGHT + _TOP + _BOTTOM)
+    frame = _Frame((-0.03, 1.03), (-0.03, 1.03), False, height=_WIDTH - _LEFT - _RIGHT + _TOP + _BOTTOM + 10)
     parts = [frame.axes((0.0, 0.25, 0.5, 0.75, 1.0), (0.0, 0.25, 0.5, 0.75, 1.0))]
     ends = np.array([0.0, 1.0])
     parts.append(frame.path(ends, ends, "identity"))
@@ -128,14 +128,10 @@ class _Frame:
         for value in y_ticks:
             y = self.y(value)
             parts.append(f'<path class="grid" d="M{left} {y}H{right}"/>')
-            parts.append(
-                f'<text class="tick" x="{left - 7}" y="{y}" dy=".35em" text-anchor="end">{_tick(value)}</text>'
-            )
+            parts.append(f'<text class="tick end" x="{left - 6}" y="{y}" dy=".35em">{_tick(value)}</text>')
         for value in x_ticks:
             x = self.x(value)
-            parts.append(
-                f'<text class="tick" x="{x}" y="{bottom + 16}" text-anchor="middle">{_tick(value)}</text>'
-            )
+            parts.append(f'<text class="tick" x="{x}" y="{bottom + 14}">{_tick(value)}</text>')
         parts.append(f'<path class="axis" d="M{left} {bottom}H{right}"/>')
         return "".join(parts)
 
@@ -144,7 +140,7 @@ class _Frame:
         return (
             f'<text class="tick" x="{(_LEFT + _WIDTH - _RIGHT) / 2}" y="{self.height - 3}" '
             f'text-anchor="middle">{x_name}</text>'
-            f'<text class="tick" transform="translate(10 {middle}) rotate(-90)" text-anchor="middle">{y_name}</text>'
+            f'<text class="tick" transform="translate(8 {middle}) rotate(-90)">{y_name}</text>'
         )
 
     def path(self, x, y, style: str) -> str:
@@ -156,8 +152,8 @@ class _Frame:
 
 
 def _svg(parts: list[str], label: str, height: int = _HEIGHT) -> str:
-    label = html.escape(label)
-    return f'<svg class="plot" viewBox="0 0 {_WIDTH} {height}" role="img" aria-label="{label}">{"".join(parts)}</svg>'
+    attributes = f'class="plot" viewBox="0 0 {_WIDTH} {height}" role="img" aria-label="{html.escape(label)}"'
+    return f"<svg {attributes}>{''.join(parts)}</svg>"
 
 
 def _finite(line: Series) -> Series:
