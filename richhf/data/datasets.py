@@ -1,0 +1,216 @@
+"""Batches for training and evaluation, from SeqIO tasks.
+
+The tasks themselves are registered elsewhere (`tasks/`); here they are known by name.
+"""
+
+import dataclasses
+import difflib
+import importlib
+import os
+from collections.abc import Iterator, Mapping
+
+import jax
+import numpy as np
+import seqio
+import tensorflow as tf
+from clu.data import dataset_iterator
+
+from richhf.data.features import RichFeedbackFeatureConverter
+
+_Spec = seqio.FeatureConverter.FeatureSpec
+EVALUATION_FEATURES = {
+    "filename": _Spec(tf.string, rank=0),
+    "prompt": _Spec(tf.string, rank=0),
+    "targets_pretokenized": _Spec(tf.string, rank=0),
+    "keyword_valid": _Spec(tf.bool, rank=0),
+}
+
+
+@dataclasses.dataclass(frozen=True)
+class DatasetConfig:
+    """Which examples, in which form. Field names are T5X's.
+
+    Attributes:
+      mixture_or_task_name: a registered SeqIO task or mixture.
+      task_feature_lengths: `image` (side in pixels), `inputs` and `targets` (tokens).
+      split: `train`, `dev` or `test`.
+      batch_size: examples in a batch, over all hosts.
+      shuffle: whether to shuffle. A stream of the training split is one for training (prompt corruption) only
+        if so.
+      seed: of shuffling and corruption; None draws one, and the stream cannot be repeated.
+      num_examples: use only so many examples, from the start of the split (evaluation only); None: all.
+      module: a Python module to import first, which registers the task.
+    """
+
+    mixture_or_task_name: str
+    task_feature_lengths: Mapping[str, int]
+    split: str
+    batch_size: int
+    shuffle: bool = False
+    seed: int | None = None
+    num_examples: int | None = None
+    module: str | None = None
+
+
+@dataclasses.dataclass(frozen=True)
+class EvalBatch:
+    """One batch with its raw texts, which cover the first `valid` rows.
+
+    Attributes:
+      features: model features as numpy arrays; rows from `valid` on are padding: zeros, and -1 as word
+        labels.
+      valid: number of examples.
+      filenames: of the images.
+      prompts: as in the records.
+      keywords: the prompts with misaligned words marked, uncut.
+      keyword_valid: whether labels and words agree; where not, `keywords` is the bare prompt.
+    """
+
+    features: dict[str, np.ndarray]
+    valid: int
+    filenames: tuple[str, ...]
+    prompts: tuple[str, ...]
+    keywords: tuple[str, ...]
+    keyword_valid: tuple[bool, ...]
+
+
+def get_task(cfg: DatasetConfig) -> seqio.Task | seqio.Mixture:
+    """The task or mixture of a configuration, after checks that need no decoding.
+
+    Args:
+      cfg: the configuration.
+
+    Returns:
+      The provider.
+
+    Raises:
+      ValueError: for an unknown task or split, no record files, no vocabulary, or a batch that hosts cannot
+        share.
+    """
+    if cfg.module:
+        importlib.import_module(cfg.module)
+    name, names = cfg.mixture_or_task_name, {*seqio.TaskRegistry.names(), *seqio.MixtureRegistry.names()}
+    if name not in names:
+        raise ValueError(
+            f"No task or mixture is named {name!r}.{_near(name, names)} "
+            f"Known: {', '.join(sorted(names)) or 'none; import the module that registers it'}."
+        )
+    provider = seqio.get_mixture_or_task(name)
+    if cfg.split not in provider.splits:
+        raise ValueError(
+            f"{name} has no split {cfg.split!r}.{_near(cfg.split, provider.splits)} "
+            f"It has {', '.join(provider.splits)}."
+        )
+    if cfg.batch_size < 1 or cfg.batch_size % jax.process_count():
+        raise ValueError(
+            f"BATCH_SIZE is {cfg.batch_size}, expected a positive multiple of the number of hosts, "
+            f"{jax.process_count()}."
+        )
+    for task in seqio.get_subtasks(provider):
+        task.source.list_shards(cfg.split)
+    vocabulary = provider.output_features["inputs"].vocabulary
+    path = getattr(vocabulary, "sentencepiece_model_file", None)
+    if path and not tf.io.gfile.exists(path):
+        raise ValueError(
+            f"The vocabulary of {name}, {path}, does not exist: `richhf synthesize` writes "
+            f"{os.path.basename(path)} beside the records; for other data give the task a vocabulary."
+        )
+    return provider
+
+
+def train_iterator(cfg: DatasetConfig) -> dataset_iterator.TfDatasetIterator:
+    """An endless stream of training batches for this host, whose position can be saved and restored.
+
+    Args:
+      cfg: what to read; `num_examples` must be None.
+
+    Returns:
+      An iterator over dicts of numpy arrays (model features, this host's share of the batch as first axis).
+      After `save` and `restore` it goes on with the same batches as if it had not stopped, given the same
+      seed.
+
+    Raises:
+      ValueError: see `get_task`.
+    """
+    if cfg.num_examples is not None:
+        raise ValueError(
+            f"num_examples is {cfg.num_examples}, but training reads whole epochs: leave it None."
+        )
+    hosts = jax.process_count()
+    provider = get_task(cfg)
+    dataset = seqio.get_dataset(
+        provider,
+        cfg.task_feature_lengths,
+        RichFeedbackFeatureConverter(),
+        dataset_split=cfg.split,
+        shuffle=cfg.shuffle,
+        num_epochs=None,
+        shard_info=seqio.ShardInfo(index=jax.process_index(), num_shards=hosts) if hosts > 1 else None,
+        verbose=False,
+        seed=cfg.seed,
+        trim_output_features=False,
+    )
+    dataset = dataset.batch(cfg.batch_size // hosts, drop_remainder=True).prefetch(2)
+    return dataset_iterator.TfDatasetIterator(dataset, checkpoint=True)
+
+
+def eval_batches(cfg: DatasetConfig) -> Iterator[EvalBatch]:
+    """All examples of a split, once and in order, in batches of one size.
+
+    Every host goes through all batches and takes its rows of each, so that all make the same number of steps.
+
+    Args:
+      cfg: what to read.
+
+    Yields:
+      Batches of `batch_size / hosts` rows, the last filled up with padding.
+
+    Raises:
+      ValueError: see `get_task`.
+    """
+    provider = get_task(cfg)
+    rows = cfg.batch_size // jax.process_count()
+    start = rows * jax.process_index()
+    for batch in _whole_batches(cfg, provider).as_numpy_iterator():
+        texts = {name: batch.pop(name)[start : start + rows] for name in EVALUATION_FEATURES}
+        features = {name: values[start : start + rows] for name, values in batch.items()}
+        valid = len(texts["filename"])
+        yield EvalBatch(
+            features={
+                name: _fill(values, rows, -(name == "word_labels")) for name, values in features.items()
+            },
+            valid=valid,
+            filenames=tuple(text.decode() for text in texts["filename"]),
+            prompts=tuple(text.decode() for text in texts["prompt"]),
+            keywords=tuple(text.decode() for text in texts["targets_pretokenized"]),
+            keyword_valid=tuple(bool(value) for value in texts["keyword_valid"]),
+        )
+
+
+def _whole_batches(cfg: DatasetConfig, provider: seqio.Task | seqio.Mixture) -> tf.data.Dataset:
+    converter = RichFeedbackFeatureConverter(passthrough_features=EVALUATION_FEATURES)
+    whole = None
+    for task in seqio.get_subtasks(provider):
+        dataset = task.get_dataset(
+            cfg.task_feature_lengths,
+            split=cfg.split,
+            shuffle=cfg.shuffle,
+            seed=cfg.seed,
+            num_epochs=1,
+            trim_output_features=False,
+        )
+        dataset = converter(dataset, cfg.task_feature_lengths)
+        whole = dataset if whole is None else whole.concatenate(dataset)
+    if cfg.num_examples is not None:
+        whole = whole.take(cfg.num_examples)
+    return whole.batch(cfg.batch_size).prefetch(1)
+
+
+def _fill(values: np.ndarray, rows: int, fill: int) -> np.ndarray:
+    padding = np.full((rows - len(values), *values.shape[1:]), fill, values.dtype)
+    return np.concatenate([values, padding])
+
+
+def _near(name: str, names) -> str:
+    near = difflib.get_close_matches(name, sorted(names), n=2)
+    return f" Did you mean {' or '.join(map(repr, near))}?" if near else ""

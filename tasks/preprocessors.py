@@ -1,0 +1,185 @@
+"""From a parsed record to the task's features: pictures, labels and tokens.
+
+Work on words is Python (`richhf.data.words`), called by `tf.numpy_function`; it depends on its arguments
+alone, so that a stream can be saved and continued.
+"""
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+import seqio
+import tensorflow as tf
+
+from richhf import feedback
+from richhf.data import records, words
+from tasks.tokens import WordTokenizer, label_tokens
+
+COPY = "copy_prompt"
+"""Boolean feature of examples whose keyword target is the bare prompt (the decoder learns to copy first)."""
+
+
+def prefix(output: str) -> str:
+    """What is put before the prompt to ask for one output, as in `plausibility score: a red cat`."""
+    return f"{feedback.TASK_STRINGS[output]}: "
+
+
+@seqio.map_over_dataset
+def decode_pictures(example, sequence_length: Mapping[str, int] | None = None):
+    """Decodes the image and both maps, kept as uint8, and checks their sides.
+
+    Args:
+      example: a parsed record.
+      sequence_length: `image` is the expected side in pixels; nothing is checked without it.
+
+    Returns:
+      The example with `image` uint8 [h w 3] and `heatmaps` uint8 [2 h w] (255 is 1.0), in the order of
+      `HEATMAPS`.
+    """
+    image = tf.io.decode_png(example["image"], channels=3)
+    maps = [
+        tf.io.decode_png(example[records.HEATMAP_FEATURES[name]], channels=1) for name in feedback.HEATMAPS
+    ]
+    side = (sequence_length or {}).get("image")
+    sizes = tf.stack([tf.shape(picture)[:2] for picture in (image, *maps)])
+    expected = sizes[:1] if side is None else tf.constant([[side, side]])
+    check = tf.debugging.Assert(
+        tf.reduce_all(tf.equal(sizes, expected)),
+        [
+            "Record", example["filename"], "has (height, width) of image and both maps",
+            sizes, "but expected is", expected, "for all: set TASK_FEATURE_LENGTHS['image'] to the side of "
+            "the records, or make records of that side (`richhf synthesize --size`).",
+        ],
+        summarize=6,
+    )  # fmt: skip
+    with tf.control_dependencies([check]):
+        image = tf.identity(image)
+    heatmaps = tf.squeeze(tf.stack(maps), -1)
+    dropped = {"image", *records.HEATMAP_FEATURES.values()}
+    kept = {name: value for name, value in example.items() if name not in dropped}
+    if side is not None:
+        image.set_shape([side, side, 3])
+        heatmaps.set_shape([len(maps), side, side])
+    return {**kept, "image": image, "heatmaps": heatmaps}
+
+
+@seqio.map_over_dataset
+def gather_labels(example):
+    """Puts the scores in one vector in the order of `SCORES`, and gives every label that is not yet weighted
+    weight 1.
+
+    Returns:
+      The example with `scores` f32 [4], `score_weights` f32 [4] and `heatmap_weights` f32 [2].
+    """
+    scores = tf.stack([example[records.SCORE_FEATURES[name]] for name in feedback.SCORES])
+    weights = {
+        "score_weights": tf.ones(len(feedback.SCORES)),
+        "heatmap_weights": tf.ones(len(feedback.HEATMAPS)),
+        COPY: tf.constant(False),
+    }
+    kept = {name: value for name, value in example.items() if name not in records.SCORE_FEATURES.values()}
+    return {**weights, **kept, "scores": scores}
+
+
+def tokenize(outputs: Sequence[str | None]):
+    """Makes the preprocessor that turns prompt and labels into tokens.
+
+    Args:
+      outputs: one entry a row of `inputs`: the output whose task string stands before the prompt, or None for
+        the prompt alone.
+
+    Returns:
+      A SeqIO preprocessor that adds
+
+      * `inputs` int32 [t l]: each row is a task string, the prompt and the end mark, padded with 0. The
+        longest prompt that fits is kept, and the end mark always.
+      * `word_labels` int32 [l] over the last row: 1 on tokens of a misaligned word, 0 on those of an aligned
+        one, -1 elsewhere.
+      * `targets` int32 [k]: the prompt with its misaligned words marked, and the end mark. Empty, so that it
+        trains nothing, if labels and words differ in number, if it is longer than `targets` may be, or if the
+        prompt was cut in `inputs`: a cut text teaches to stop early, and what was cut off cannot be copied.
+      * `targets_pretokenized` (the whole marked prompt) and `keyword_valid` (labels and words agree), for
+        evaluation.
+    """
+
+    def preprocessor(dataset, output_features, sequence_length=None):
+        encoder = PromptEncoder(outputs, output_features, sequence_length or {})
+        rows, length = len(outputs), (sequence_length or {}).get("inputs")
+
+        def add_tokens(example):
+            arguments = [example["prompt"], example["prompt_misalignment_label"], example[COPY]]
+            types = [tf.int32, tf.int32, tf.int32, tf.string, tf.bool]
+            inputs, labels, targets, marked, valid = tf.numpy_function(
+                encoder, arguments, types, stateful=False
+            )
+            inputs.set_shape([rows, length])
+            labels.set_shape([length])
+            targets.set_shape([None])
+            marked.set_shape([])
+            valid.set_shape([])
+            return {
+                **example,
+                "inputs": inputs,
+                "word_labels": labels,
+                "targets": targets,
+                "targets_pretokenized": marked,
+                "keyword_valid": valid,
+            }
+
+        return dataset.map(add_tokens, num_parallel_calls=tf.data.AUTOTUNE)
+
+    return preprocessor
+
+
+class PromptEncoder:
+    """Tokens of one prompt for all rows: the prompt is tokenised once, the task strings never again."""
+
+    def __init__(
+        self,
+        outputs: Sequence[str | None],
+        output_features: Mapping[str, seqio.Feature],
+        lengths: Mapping[str, int],
+    ):
+        """An encoder for rows as in `tokenize`, with the lengths of `inputs` and `targets` where given."""
+        source, target = output_features["inputs"].vocabulary, output_features["targets"].vocabulary
+        self.tokenizer = WordTokenizer(source)
+        self.target_vocabulary = target
+        self.eos, self.target_eos = source.eos_id, target.eos_id
+        self.prefixes = [list(source.encode(prefix(name))) if name else [] for name in outputs]
+        self.input_length, self.target_length = lengths.get("inputs"), lengths.get("targets")
+        longest = max(map(len, self.prefixes)) + 2
+        if self.input_length is not None and self.input_length < longest:
+            raise ValueError(
+                f"TASK_FEATURE_LENGTHS['inputs'] is {self.input_length}: with this vocabulary the "
+                f"longest task string, one token of the prompt and the end mark need {longest}."
+            )
+
+    def __call__(self, prompt: bytes, label: bytes, copy: bool) -> tuple[np.ndarray, ...]:
+        """Inputs, word labels, targets, marked prompt, and whether labels and words agree: see `tokenize`."""
+        text = prompt.decode()
+        try:
+            flags = [flag for _, flag in words.match_labels_to_words(text, label.decode())]
+            valid = True
+        except words.LabelMismatch:
+            flags, valid = [False] * len(words.split_words(text)), False
+        ids, spans = self.tokenizer.encode(text)
+        labels = label_tokens(text, spans, flags, len(ids)) if valid else np.full(len(ids), -1, np.int32)
+        inputs, word_labels, fits = self._rows(ids, labels)
+        marked = words.mark_misaligned(text, flags)
+        targets = []
+        if valid and fits:
+            targets = [*self.target_vocabulary.encode(text if copy else marked), self.target_eos]
+            if self.target_length is not None and len(targets) > self.target_length:
+                targets = []
+        return inputs, word_labels, np.array(targets, np.int32), marked.encode(), np.bool_(valid)
+
+    def _rows(self, ids: list[int], labels: np.ndarray) -> tuple[np.ndarray, np.ndarray, bool]:
+        length = self.input_length or max(map(len, self.prefixes)) + len(ids) + 1
+        inputs = np.zeros((len(self.prefixes), length), np.int32)
+        for row, before in zip(inputs, self.prefixes, strict=True):
+            tokens = [*before, *ids][: length - 1]
+            row[: len(tokens) + 1] = [*tokens, self.eos]
+        word_labels = np.full(length, -1, np.int32)
+        start = len(self.prefixes[-1])
+        end = min(start + len(ids), length - 1)
+        word_labels[start:end] = labels[: end - start]
+        return inputs, word_labels, start + len(ids) < length

@@ -1,0 +1,101 @@
+"""The two tasks of a data set of rich feedback, one for each variant of the model."""
+
+from collections.abc import Mapping
+
+import seqio
+import tensorflow as tf
+
+from richhf import feedback
+from tasks import corruption, metrics, preprocessors, sources
+
+ROWS = {feedback.MULTI_HEAD: (None,), feedback.AUGMENTED_PROMPT: feedback.OUTPUTS}
+"""The rows of `inputs`: the prompt alone, or one row an output with its task string before the prompt."""
+
+
+def add_tasks(
+    prefix: str,
+    split_to_filepattern: Mapping[str, str],
+    vocabulary: seqio.Vocabulary,
+    *,
+    lexicon_path: str = "",
+    corruption_rate: float = 0.0,
+    corrupt_until_example: int | None = None,
+    copy_until_example: int = 0,
+    shuffle_buffer_size: int = 1000,
+    advice: str = "",
+) -> tuple[str, ...]:
+    """Registers `{prefix}_multi_head` and `{prefix}_augmented_prompt`, in place of tasks of that name.
+
+    Task features, for an image of `h` = `w` = TASK_FEATURE_LENGTHS["image"] pixels:
+
+    | feature | | |
+    |---|---|---|
+    | `image` | uint8 [h w 3] | |
+    | `inputs` | int32 [t l] | t = 1: the prompt; t = 7: row i asks for `OUTPUTS[i]` |
+    | `heatmaps` | uint8 [2 h w] | 255 is 1.0; order of `HEATMAPS` |
+    | `heatmap_weights` | f32 [2] | 0 where the label must not train |
+    | `scores` | f32 [4] | in [0, 1]; order of `SCORES` |
+    | `score_weights` | f32 [4] | |
+    | `targets` | int32 [k] | marked prompt; empty where it must not train |
+    | `word_labels` | int32 [l] | over the last row: 1 misaligned, 0 aligned, -1 no word |
+
+    Beside them, for evaluation: `filename`, `prompt`, `targets_pretokenized` (strings) and `keyword_valid`.
+
+    Args:
+      prefix: the name of the data set.
+      split_to_filepattern: a glob pattern of record files for each split.
+      vocabulary: of `inputs` and `targets`; padding is 0.
+      lexicon_path: words for prompt corruption.
+      corruption_rate: share of the training examples whose prompt is corrupted (`tasks.corruption`).
+      corrupt_until_example: corruption stops at this example of the training stream; None: never.
+      copy_until_example: before this example of the training stream, keyword targets are the bare prompt.
+      shuffle_buffer_size: encoded records held for shuffling a training stream.
+      advice: said when there are no records.
+
+    Returns:
+      The names of the tasks, in the order of `VARIANTS`.
+    """
+    corrupt = ()
+    if corruption_rate or copy_until_example:
+        corrupt = (
+            corruption.corrupt_prompts(
+                lexicon_path,
+                rate=corruption_rate,
+                until_example=corrupt_until_example,
+                copy_until_example=copy_until_example,
+            ),
+        )
+    tokens = seqio.Feature(vocabulary, rank=2)
+    output_features = {
+        "image": seqio.ContinuousFeature(dtype=tf.uint8, rank=3),
+        "inputs": tokens,
+        "heatmaps": seqio.ContinuousFeature(dtype=tf.uint8, rank=3),
+        "heatmap_weights": seqio.ContinuousFeature(dtype=tf.float32),
+        "scores": seqio.ContinuousFeature(dtype=tf.float32),
+        "score_weights": seqio.ContinuousFeature(dtype=tf.float32),
+        "targets": seqio.Feature(vocabulary),
+        "word_labels": seqio.ContinuousFeature(dtype=tf.int32),
+    }
+    names = []
+    for variant in feedback.VARIANTS:
+        name = f"{prefix}_{variant}"
+        if name in seqio.TaskRegistry.names():
+            seqio.TaskRegistry.remove(name)
+        seqio.TaskRegistry.add(
+            name,
+            source=sources.RecordSource(
+                split_to_filepattern, shuffle_buffer_size=shuffle_buffer_size, advice=advice
+            ),
+            preprocessors=[
+                preprocessors.gather_labels,
+                *corrupt,
+                preprocessors.tokenize(ROWS[variant]),
+                preprocessors.decode_pictures,
+            ],
+            output_features=output_features,
+            postprocess_fn=metrics.postprocess,
+            metric_fns=[metrics.paper_metrics],
+            shuffle_buffer_size=None,
+        )
+        names.append(name)
+    return tuple(names)
