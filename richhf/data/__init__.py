@@ -3,6 +3,7 @@
 TensorFlow is imported only when a record file is read or written.
 """
 
+from richhf.data.agreement import krippendorff_alpha, likert_ratings, score_spread_histogram
 from richhf.data.consolidation import (
     Annotation,
     Consolidated,
@@ -39,6 +40,8 @@ __all__ = [
     "example_to_record",
     "flag_words",
     "heatmap_to_uint8",
+    "krippendorff_alpha",
+    "likert_ratings",
     "list_record_files",
     "mark_misaligned",
     "match_labels_to_words",
@@ -46,6 +49,7 @@ __all__ = [
     "points_to_heatmap",
     "read_records",
     "record_to_example",
+    "score_spread_histogram",
     "split_words",
     "word_spans",
     "write_records",

@@ -15,12 +15,9 @@ All scores: higher is better, also `artifact_score` and `misalignment_score`.
 
 import dataclasses
 import io
-import math
 import os
 import pathlib
-import struct
-import zlib
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -28,52 +25,19 @@ from jaxtyping import UInt8
 from PIL import Image
 
 from richhf.data import words
-from richhf.feedback import HEATMAPS
-
-SCORE_FEATURES = {
-    "plausibility": "artifact_score",
-    "alignment": "misalignment_score",
-    "aesthetics": "aesthetics_score",
-    "overall": "overall_score",
-}
-HEATMAP_FEATURES = {"implausibility": "artifact_map", "misalignment": "misalignment_map"}
-LABEL_FEATURE = "prompt_misalignment_label"
-
-_KINDS = {"bytes_list": "bytes", "float_list": "float", "int64_list": "int64"}
-_IMAGE_SIGNATURES = (b"\x89PNG\r\n\x1a\n", b"\xff\xd8\xff")
-_UNDECODABLE = (
-    OSError,
-    SyntaxError,
-    ValueError,
-    EOFError,
-    struct.error,
-    zlib.error,
-    Image.DecompressionBombError,
+from richhf.data.checks import (
+    HEATMAP_FEATURES,
+    IMAGE_FORMATS,
+    LABEL_FEATURE,
+    SCORE_FEATURES,
+    UNDECODABLE,
+    Checker,
+    RecordError,
 )
+from richhf.feedback import Feedback
 
+_FRAME = 16  # bytes of a TFRecord around its content: length, two checksums
 Paths = str | os.PathLike | Sequence[str | os.PathLike]
-
-
-class RecordError(ValueError):
-    """A record that is not as it should be.
-
-    Attributes:
-        file: the record file.
-        index: position of the record in the file, from 0.
-        feature: name of the `tf.train.Example` feature, or `record` when the record itself cannot be read.
-        found: what is there.
-        expected: what should be.
-    """
-
-    def __init__(self, file: str, index: int, feature: str, found: str, expected: str):
-        super().__init__(file, index, feature, found, expected)
-        self.file, self.index, self.feature, self.found, self.expected = file, index, feature, found, expected
-
-    def __str__(self) -> str:
-        place = f"{self.file}, record {self.index}, {self.feature}"
-        return f"{place}: found {self.found}; expected {self.expected}"
-
-
 OnError = Callable[[RecordError], object]
 
 
@@ -107,9 +71,21 @@ class Record:
         if self.image is None:
             raise ValueError(f"record {self.filename!r} has no image; join the labels with images first")
         try:
-            return np.array(Image.open(io.BytesIO(self.image)).convert("RGB"))
-        except _UNDECODABLE as error:
+            return np.array(Image.open(io.BytesIO(self.image), formats=IMAGE_FORMATS).convert("RGB"))
+        except UNDECODABLE as error:
             raise ValueError(f"the image of record {self.filename!r} cannot be decoded: {error}") from error
+
+    def to_feedback(self) -> Feedback:
+        """Returns the labels as a `Feedback` at the heatmaps' size; no flags if labels do not fit words."""
+        found = words.split_words(self.prompt or "")
+        flags = tuple(label == 0 for label in self.labels) if len(found) == len(self.labels) else ()
+        return Feedback(
+            prompt=self.prompt or "",
+            scores=self.scores,
+            heatmaps={name: heatmap / np.float32(255) for name, heatmap in self.heatmaps.items()},
+            words=found,
+            misaligned=flags,
+        )
 
 
 def encode_png(pixels: UInt8[np.ndarray, "h w"] | UInt8[np.ndarray, "h w 3"]) -> bytes:
@@ -131,7 +107,7 @@ def record_to_example(record: Record, *, file: str = "(memory)", index: int = 0)
         RecordError: if a value is out of range or missing, as when reading.
     """
     train = _tensorflow().train
-    check = _Checker(file=file, index=index)
+    check = Checker(file=file, index=index)
     for mapping, names in ((record.scores, SCORE_FEATURES), (record.heatmaps, HEATMAP_FEATURES)):
         for name, feature in names.items():
             if name not in mapping:
@@ -173,7 +149,7 @@ def example_to_record(serialized: bytes, *, file: str = "(memory)", index: int =
     """
     from google.protobuf.message import DecodeError
 
-    check = _Checker(file=file, index=index)
+    check = Checker(file=file, index=index)
     try:
         features = _tensorflow().train.Example.FromString(serialized).features.feature
     except DecodeError as error:
@@ -278,81 +254,25 @@ def _serialized(path: str, on_error: OnError | None) -> Iterator[bytes]:
     tf = _tensorflow()
     if not pathlib.Path(path).is_file():
         raise FileNotFoundError(f"{path} is not a file; expected a record file")
-    index = 0
+    index, size, truncated, cause = 0, 0, False, None
     try:
         for serialized in tf.data.TFRecordDataset(path).as_numpy_iterator():
             yield serialized
             index += 1
+            size += len(serialized) + _FRAME
+        # What is left of a record cut within its head is taken for the end of the file.
+        if size == pathlib.Path(path).stat().st_size:
+            return
+        truncated = True
     except tf.errors.DataLossError as error:
-        truncated = "truncated" in error.message
-        found = "a truncated record" if truncated else "a damaged record, or no TFRecord file at all"
-        damage = RecordError(path, index, "record", found, "an intact TFRecord file: make or copy it again")
-        if on_error is None:
-            raise damage from error
-        on_error(damage)
+        truncated, cause = "truncated" in error.message, error
     except tf.errors.OpError as error:
         raise OSError(f"cannot read {path}: {error.message}") from error
-
-
-@dataclasses.dataclass(frozen=True)
-class _Checker:
-    """Checks of single values, knowing which record an error is about."""
-
-    file: str
-    index: int
-
-    def error(self, feature: str, found: str, expected: str) -> RecordError:
-        return RecordError(self.file, self.index, feature, found, expected)
-
-    def value(self, features: Mapping[str, Any], name: str, kind: str) -> Any:
-        """Returns the single value of a feature of the given kind."""
-        expected = f"one {_KINDS[kind]} value"
-        if name not in features:
-            there = ", ".join(sorted(features)) or "none"
-            raise self.error(name, f"no such feature (there are: {there})", expected)
-        found_kind = features[name].WhichOneof("kind")
-        if found_kind != kind:
-            found = f"{_KINDS[found_kind]} values" if found_kind else "an empty feature"
-            raise self.error(name, found, expected)
-        values = getattr(features[name], kind).value
-        if len(values) != 1:
-            raise self.error(name, f"{len(values)} values", expected)
-        return values[0]
-
-    def text(self, features: Mapping[str, Any], name: str) -> str:
-        value = self.value(features, name, "bytes_list")
-        try:
-            return value.decode()
-        except UnicodeDecodeError as error:
-            raise self.error(name, f"bytes {value[:20]!r}", "UTF-8 text") from error
-
-    def score(self, feature: str, value: float) -> float:
-        if not (math.isfinite(value) and 0 <= value <= 1):
-            raise self.error(feature, str(value), "a number in [0, 1]")
-        return float(value)
-
-    def heatmap(self, feature: str, encoded: bytes) -> UInt8[np.ndarray, "h w"]:
-        expected = "an encoded 8-bit one-channel image"
-        try:
-            image = Image.open(io.BytesIO(encoded))
-            pixels = np.array(image)
-        except _UNDECODABLE as error:
-            found = f"{len(encoded)} bytes that cannot be decoded ({error})"
-            raise self.error(feature, found, expected) from error
-        if image.mode != "L":
-            raise self.error(feature, f"an image of mode {image.mode}", expected)
-        return pixels
-
-    def same_size(self, heatmaps: Mapping[str, np.ndarray]) -> None:
-        first, second = (heatmaps[name].shape for name in HEATMAPS)
-        if first != second:
-            raise self.error(HEATMAP_FEATURES[HEATMAPS[1]], f"size {second}", f"{first} as {HEATMAPS[0]} has")
-
-    def image(self, encoded: bytes) -> bytes:
-        if not encoded.startswith(_IMAGE_SIGNATURES):
-            found = f"{len(encoded)} bytes starting with {encoded[:8]!r}"
-            raise self.error("image", found, "an encoded PNG or JPEG")
-        return encoded
+    found = "a truncated record" if truncated else "a damaged record, or no TFRecord file at all"
+    damage = RecordError(path, index, "record", found, "an intact TFRecord file: make or copy it again")
+    if on_error is None:
+        raise damage from cause
+    on_error(damage)
 
 
 def _tensorflow() -> Any:

@@ -1,0 +1,133 @@
+"""The command `richhf`: one subcommand a job."""
+
+import argparse
+import difflib
+import importlib.metadata
+import os
+import sys
+from collections.abc import Callable, Sequence
+from typing import Any
+
+EXIT_PROBLEMS, EXIT_ERROR, EXIT_INTERRUPTED = 1, 2, 130
+
+
+class _Parser(argparse.ArgumentParser):
+    """A parser that remembers its options, to suggest one for a misspelt name."""
+
+    def __init__(self, *args: Any, **kwargs: Any):
+        self.options: list[str] = []
+        super().__init__(*args, **kwargs, allow_abbrev=False)
+
+    def add_argument(self, *names: str, **kwargs: Any) -> argparse.Action:
+        self.options += [name for name in names if name.startswith("--")]
+        return super().add_argument(*names, **kwargs)
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Runs the command line and returns the exit status.
+
+    0: done. 1: done, and `inspect` found problems. 2: it could not be done; one line on stderr says why.
+    130: interrupted.
+    """
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+    parser, commands = _build_parser()
+    arguments = _parse(parser, commands, list(sys.argv[1:] if argv is None else argv))
+    try:
+        return arguments.run(arguments)
+    except KeyboardInterrupt:
+        print("richhf: interrupted; run the same command again and it goes on", file=sys.stderr)
+        return EXIT_INTERRUPTED
+    except BrokenPipeError:
+        # The reader of our output (`head`, a pager) has gone; nothing is left to say, at exit either.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return EXIT_ERROR
+    except (ValueError, OSError, ImportError) as error:
+        print(f"richhf: {' '.join(str(error).split())}", file=sys.stderr)
+        return EXIT_ERROR
+
+
+def _synthesize(arguments: argparse.Namespace) -> int:
+    from richhf.data.synthetic import synthesize
+
+    synthesize(
+        arguments.out,
+        train=arguments.train,
+        dev=arguments.dev,
+        test=arguments.test,
+        size=arguments.size,
+        seed=arguments.seed,
+        workers=arguments.workers,
+    )
+    return 0
+
+
+def _inspect(arguments: argparse.Namespace) -> int:
+    from richhf.data.inspect import format_inspection, inspect_records, write_contact_sheet
+
+    found = inspect_records(arguments.path, examples=arguments.examples, strict=arguments.strict)
+    print(format_inspection(found), flush=True)
+    if arguments.out is not None:
+        write_contact_sheet(arguments.out, found.examples)
+        print(f"\nfirst {len(found.examples)} records drawn in {arguments.out}", flush=True)
+    return EXIT_PROBLEMS if found.problems else 0
+
+
+def _build_parser() -> tuple[_Parser, dict[str, _Parser]]:
+    parser = _Parser(prog="richhf", description="Rich human feedback for text-to-image generation.")
+    parser.add_argument(
+        "--version", action="version", version=f"richhf {importlib.metadata.version('richhf')}"
+    )
+    subparsers = parser.add_subparsers(metavar="COMMAND", required=True, parser_class=_Parser)
+    commands: dict[str, _Parser] = {}
+
+    def add(name: str, run: Callable[[argparse.Namespace], int], text: str) -> _Parser:
+        commands[name] = subparsers.add_parser(name, help=text, description=text)
+        commands[name].set_defaults(run=run)
+        return commands[name]
+
+    command = add("synthesize", _synthesize, "Make a synthetic data set with known truth.")
+    command.add_argument("out", metavar="OUT", help="folder to write")
+    for split, count in (("train", 4000), ("dev", 500), ("test", 1000)):
+        text = f"number of {split} records (default {count})"
+        command.add_argument(f"--{split}", metavar="N", type=_count, default=count, help=text)
+    command.add_argument("--size", metavar="S", type=int, default=64, help="side in pixels (default 64)")
+    command.add_argument(
+        "--seed", metavar="K", type=int, default=0, help="equal seeds, equal sets (default 0)"
+    )
+    text = "processes (default: one a core); the result does not depend on it"
+    command.add_argument("--workers", metavar="W", type=int, help=text)
+
+    command = add("inspect", _inspect, "Say what is in a record file or a folder of them.")
+    command.add_argument("path", metavar="PATH", help="a .tfrecord file or a folder of them")
+    command.add_argument("--out", metavar="PNG", help="draw the first records into this picture")
+    text = "how many records to draw (default 6)"
+    command.add_argument("--examples", metavar="N", type=_count, default=6, help=text)
+    command.add_argument("--strict", action="store_true", help="stop at the first problem")
+    return parser, commands
+
+
+def _parse(parser: _Parser, commands: dict[str, _Parser], argv: list[str]) -> argparse.Namespace:
+    """Parses, naming the nearest known name for an unknown one."""
+    if argv and not argv[0].startswith("-") and argv[0] not in commands:
+        parser.error(f"unknown command {argv[0]!r}{_nearest(argv[0], list(commands))}")
+    arguments, unknown = parser.parse_known_args(argv)
+    if unknown:
+        command = commands[argv[0]]
+        name = unknown[0].split("=")[0]
+        command.error(f"unknown argument {name!r}{_nearest(name, command.options)}")
+    return arguments
+
+
+def _nearest(name: str, known: list[str]) -> str:
+    near = difflib.get_close_matches(name, known, n=1)
+    return f"; did you mean {near[0]!r}?" if near else f"; expected one of {', '.join(known)}"
+
+
+def _count(text: str) -> int:
+    if not text.isdecimal():
+        raise argparse.ArgumentTypeError(f"{text!r} is not a count; expected 0 or a positive whole number")
+    return int(text)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,157 @@
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from richhf.data.consolidation import Annotation, consolidate, heatmap_to_uint8, points_to_heatmap
+from richhf.data.records import example_to_record, record_to_example
+from richhf.feedback import HEATMAPS, SCORES
+
+COORDINATES = st.floats(-30, 90, allow_subnormal=False)
+POINTS = st.lists(st.tuples(COORDINATES, COORDINATES), max_size=5)
+
+
+def annotation(mark=3, words=(), implausible=(), misaligned=()) -> Annotation:
+    return Annotation(
+        implausible_points=implausible,
+        misaligned_points=misaligned,
+        misaligned_words=words,
+        likert=dict.fromkeys(SCORES, mark),
+    )
+
+
+# Plain arguments: the checked constructor draws random numbers, which strategies must not.
+ANNOTATIONS = st.lists(
+    st.fixed_dictionaries(
+        {
+            "mark": st.integers(1, 5),
+            "words": st.tuples(st.booleans(), st.booleans()),
+            "implausible": POINTS,
+            "misaligned": POINTS,
+        }
+    ),
+    min_size=1,
+    max_size=5,
+)
+
+
+def test_a_point_is_a_disk_of_a_twentieth_of_the_height():
+    heatmap = points_to_heatmap([(30, 20)], (40, 60))  # radius 2: x is the column, y the row
+    disk = np.array(
+        [
+            [0, 0, 1, 0, 0],
+            [0, 1, 1, 1, 0],
+            [1, 1, 1, 1, 1],
+            [0, 1, 1, 1, 0],
+            [0, 0, 1, 0, 0],
+        ]
+    )
+    np.testing.assert_array_equal(heatmap[18:23, 28:33], disk)
+    assert heatmap.sum() == disk.sum()
+
+
+def test_the_radius_follows_the_height_alone():
+    areas = [points_to_heatmap([(50, 50)], size).sum() for size in ((100, 100), (100, 300), (400, 100))]
+    assert areas[0] == areas[1] < areas[2]
+    assert points_to_heatmap([(256, 256)], (512, 512)).mean() == pytest.approx(np.pi / 400, rel=1e-2)
+
+
+@given(POINTS, st.integers(1, 50), st.integers(1, 50))
+def test_painted_pixels_are_those_near_a_point(points, height, width):
+    heatmap = points_to_heatmap(points, (height, width))
+    rows, columns = np.mgrid[:height, :width]
+    near = np.zeros((height, width), bool)
+    for x, y in points:
+        near |= (rows - y) ** 2 + (columns - x) ** 2 <= (height / 20) ** 2
+    np.testing.assert_array_equal(heatmap, near)
+
+
+def test_overlapping_points_of_one_annotator_count_once():
+    once = points_to_heatmap([(10, 10)], (40, 40))
+    np.testing.assert_array_equal(points_to_heatmap([(10, 10), (10, 10)], (40, 40)), once)
+    np.testing.assert_array_equal(points_to_heatmap(np.array([[10.0, 10.0]]), (40, 40)), once)
+
+
+@pytest.mark.parametrize(
+    ("points", "size", "message"),
+    [([(float("nan"), 1)], (8, 8), "not a place"), ([], (0, 8), "at least 1")],
+)
+def test_impossible_points_and_sizes_are_errors(points, size, message):
+    with pytest.raises(ValueError, match=message):
+        points_to_heatmap(points, size)
+
+
+def test_three_annotators_give_thirds_twelfths_and_majorities():
+    found = consolidate(
+        [
+            annotation(2, (True, True, False, False), implausible=[(5, 5)]),
+            annotation(3, (True, False, False, True), implausible=[(5, 5), (15, 15)]),
+            annotation(3, (True, True, False, False)),
+        ],
+        size=(20, 20),
+    )
+    assert found.scores == pytest.approx(dict.fromkeys(SCORES, 5 / 12))
+    assert found.labels == (0, 0, 1, 1)
+    heatmap = found.heatmaps["implausibility"]
+    assert (heatmap[5, 5], heatmap[15, 15], heatmap[0, 0]) == pytest.approx((2 / 3, 1 / 3, 0))
+    assert not found.heatmaps["misalignment"].any()
+
+
+def test_a_tie_counts_as_aligned():
+    found = consolidate([annotation(words=(True, True)), annotation(words=(False, True))], size=(4, 4))
+    assert found.labels == (1, 0)
+
+
+@given(ANNOTATIONS, st.randoms())
+def test_consolidation_does_not_depend_on_who_came_first(fields, random):
+    annotations = [annotation(**each) for each in fields]
+    shuffled = random.sample(annotations, len(annotations))
+    one, other = (consolidate(each, size=(40, 60)) for each in (annotations, shuffled))
+    assert one.labels == other.labels
+    assert one.scores == pytest.approx(other.scores)
+    for name in HEATMAPS:
+        np.testing.assert_allclose(one.heatmaps[name], other.heatmaps[name], atol=1e-6)
+
+
+@given(ANNOTATIONS)
+def test_equal_annotators_say_what_one_says(fields):
+    annotations = [annotation(**each) for each in fields]
+    one, three = (consolidate(annotations[:1] * count, size=(40, 60)) for count in (1, 3))
+    assert one.labels == three.labels == tuple(int(not flag) for flag in annotations[0].misaligned_words)
+    assert one.scores == three.scores
+    for name in HEATMAPS:
+        np.testing.assert_array_equal(one.heatmaps[name], three.heatmaps[name])
+
+
+@given(ANNOTATIONS)
+def test_consolidated_maps_are_shares_of_annotators_and_survive_a_record(fields):
+    annotations = [annotation(**each) for each in fields]
+    found = consolidate(annotations, size=(40, 60))
+    record = example_to_record(record_to_example(found.to_record("train/x.png", prompt="a cat")))
+    for name in HEATMAPS:
+        shares = found.heatmaps[name] * len(annotations)
+        np.testing.assert_allclose(shares, np.round(shares), atol=1e-5)
+        np.testing.assert_array_equal(record.heatmaps[name], np.round(255 * found.heatmaps[name]))
+    assert record.labels == found.labels
+    assert record.scores == pytest.approx(found.scores)
+
+
+def test_maps_are_rounded_not_cut():
+    values = np.array([[0, 1 / 3, 2 / 3, 1, 0.999]], np.float32)
+    assert heatmap_to_uint8(values).tolist() == [[0, 85, 170, 255, 255]]
+
+
+def test_annotations_that_cannot_be_consolidated_say_why():
+    with pytest.raises(ValueError, match="no annotations"):
+        consolidate([], size=(4, 4))
+    with pytest.raises(ValueError, match=r"flag \[1, 2\] words"):
+        consolidate([annotation(words=(True,)), annotation(words=(True, False))], size=(4, 4))
+    with pytest.raises(ValueError, match="the mark for 'plausibility' is 6"):
+        annotation(mark=6)
+    with pytest.raises(ValueError, match="'overall' is None"):
+        Annotation(
+            implausible_points=(),
+            misaligned_points=(),
+            misaligned_words=(),
+            likert=dict.fromkeys(SCORES[:3], 3),
+        )
