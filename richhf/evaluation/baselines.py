@@ -18,7 +18,8 @@ _BATCH = 32
 class MeanFeedback:
     """The mean scores and maps of a split, usually the training split, summed up batch by batch.
 
-    As a prediction it flags no keyword, so that its precision, recall and F1 are 0. As a constant it has no PLCC or SRCC.
+    As a prediction it flags no keyword, so that its precision, recall and F1 are 0, and as a constant it
+    has no PLCC or SRCC.
     """
 
     def __init__(self):

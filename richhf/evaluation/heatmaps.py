@@ -16,6 +16,7 @@ with the value of chance, so that a model cannot gain by predicting constant map
 import numpy as np
 import PIL.Image
 from jaxtyping import Array, Float, Real
+from numpy.typing import ArrayLike
 
 EPS = 1e-8
 _SLACK = 1e-6  # float32 rounding of a bilinear resize may pass 1 by this much
@@ -119,9 +120,11 @@ def auc_judd(pred: Maps, true: Maps) -> PerMap:
 
     The curve's thresholds are the distinct predicted values on pixels with truth > 0; at each, the share of
     those pixels and the share of the others that are predicted at least that high. The points are joined by
-    straight lines from (0, 0) to (1, 1). Equal values pass a threshold together, without random jitter. As no
-    threshold lies between two positive values, the area exceeds the full ROC curve's by at most 1 / (2 *
-    positives).
+    straight lines from (0, 0) to (1, 1). Equal values pass a threshold together, without random jitter.
+
+    Pixels with truth 0 set no threshold, so the area is a little above the full ROC curve's: by at most
+    1 / (2 * positives) if no two predictions are equal, and by more if a false spot lies above positives that
+    all share one value (0.5 for a binary map that misses them all).
 
     Args:
       pred: `[b h w]` in [0, 1].
@@ -161,7 +164,7 @@ def resize_maps(maps: Real[np.ndarray, "b h w"], size: tuple[int, int]) -> Float
     return resized
 
 
-def _pixels(pred: Maps, true: Maps) -> tuple[Pixels, Pixels]:
+def _pixels(pred: ArrayLike, true: ArrayLike) -> tuple[Pixels, Pixels]:
     pred, true = np.asarray(pred), np.asarray(true)
     if pred.ndim != 3 or pred.shape != true.shape or 0 in pred.shape[1:]:
         raise ValueError(
@@ -171,7 +174,7 @@ def _pixels(pred: Maps, true: Maps) -> tuple[Pixels, Pixels]:
         )
     sides = []
     for side, maps in (("predicted", pred), ("true", true)):
-        maps = maps.astype(np.float64).reshape(len(maps), -1)
+        maps = maps.astype(np.float64).reshape(len(maps), maps.shape[1] * maps.shape[2])
         # Written so that nan fails it too.
         if maps.size and not (maps.min() >= -_SLACK and maps.max() <= 1 + _SLACK):
             raise ValueError(
