@@ -63,7 +63,7 @@ def annotator_pool(rng: np.random.Generator) -> tuple[Annotator, ...]:
             attention=float(np.clip(1 + 0.12 * value + rng.normal(0, 0.02), 0.85, 1.1)),
             jitter=float(rng.uniform(0.008, 0.018)),
             false_alarms=float(np.clip(0.12 + 0.2 * value, 0.02, 0.4)),
-            false_clicks=float(np.clip(0.02 + 0.03 * value, 0.004, 0.06)),
+            false_clicks=float(np.clip(0.045 + 0.05 * value, 0.01, 0.1)),
             noise=float(rng.uniform(0.35, 0.6)),
         )
         for value in strictness
@@ -133,7 +133,8 @@ def annotate(
       rng: the source of every slip.
       people: who annotates.
       regions: by heatmap name, what is truly wrong.
-      vague: places (pixels) where something missing would have stood: some mark them, roughly, or just anywhere.
+      vague: places (pixels) where something missing would have stood: some
+        mark them, roughly, or just anywhere.
       objects: centres (pixels) of what is in the picture: where false alarms fall.
       prompt: its words are what can be clicked.
       misaligned: the truth for each word.
@@ -159,7 +160,7 @@ def annotate(
             if rng.random() < 0.35 * person.attention:
                 spot = place + rng.normal(0, 0.06 * size, 2) if rng.random() < 0.7 else rng.random(2) * size
                 points["misalignment"].append(spot)
-        chance = np.where(misaligned, 0.8 * person.attention, person.false_clicks)
+        chance = np.where(misaligned, 0.76 * person.attention, person.false_clicks)
         clicks = rng.random(len(misaligned)) < chance
         marks = {
             name: int(np.clip(np.rint(1 + 4 * scores[name] + shift - person.strictness + slip), 1, 5))

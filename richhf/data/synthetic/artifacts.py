@@ -178,7 +178,7 @@ def spoil(image: Float[np.ndarray, "h w 3"], artifact: Artifact) -> None:
     patch = image[top:bottom, left:right]
     if artifact.kind == "smear":
         reach = radius * (0.75 + 0.5 * artifact.severity)
-        steps = np.linspace(-reach, reach, 9)
+        steps = np.linspace(-reach, reach, max(9, int(2 * reach)))
         rows = np.clip(np.rint(y + np.sin(artifact.angle) * steps[:, None, None]), 0, side - 1).astype(int)
         columns = np.clip(np.rint(x + np.cos(artifact.angle) * steps[:, None, None]), 0, side - 1).astype(int)
         spoilt = image[rows, columns].mean(0)

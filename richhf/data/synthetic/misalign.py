@@ -13,7 +13,10 @@ from richhf.data.synthetic.grammar import Claim, mention_group
 from richhf.data.synthetic.scene import RADII, Group, Item, Scene, free_place
 
 ALIGNED_SHARE = 0.125
-SECOND_FAULT_SHARE = 0.3
+# By the number of groups shown: a second fault, and how much rarer a missing object is than `KINDS` says. With
+# these the alignment score has about one mean whatever the image shows.
+SECOND_FAULT_SHARES = (0.2, 0.32, 0.5)
+MISSING_FACTORS = (0.55, 1.2, 0.0)
 KINDS = {
     "colour": 0.2,
     "shape": 0.17,
@@ -25,6 +28,7 @@ KINDS = {
     "missing": 0.11,
     "extra": 0.07,
 }
+COUNT_SHARES = {1: 0.36, 2: 0.34, 3: 0.2, 4: 0.1}  # of a wrong number: about as often as the right ones
 # How much a wrong word of each kind weighs in the alignment score.
 CLAIM_WEIGHTS = {
     "shape": 1.2,
@@ -65,6 +69,7 @@ class Description:
 
     @property
     def false_claims(self) -> frozenset[Claim]:
+        """What the faults make false; a word is misaligned if and only if its claim is one of these."""
         return frozenset().union(*(fault.claims for fault in self.faults))
 
 
@@ -74,7 +79,7 @@ def describe(rng: np.random.Generator, scene: Scene, mentions: frozenset[Claim])
     if rng.random() < ALIGNED_SHARE:
         return description
     description = inject(rng, scene, description)
-    if rng.random() < SECOND_FAULT_SHARE:
+    if rng.random() < SECOND_FAULT_SHARES[len(scene.groups) - 1]:
         description = inject(rng, scene, description)
     return description
 
@@ -92,7 +97,8 @@ def inject(
     if kind is None:
         if not open_kinds:
             return description
-        weights = np.array([KINDS[name] for name in open_kinds])
+        factors = {"missing": MISSING_FACTORS[len(shown.groups) - 1]}
+        weights = np.array([KINDS[name] * factors.get(name, 1.0) for name in open_kinds])
         kind = open_kinds[rng.choice(len(open_kinds), p=weights / weights.sum())]
     if kind not in open_kinds:
         raise ValueError(f"no place for a fault of kind {kind!r} here; this description allows {open_kinds}")
@@ -124,7 +130,6 @@ def _targets(shown: Scene, description: Description) -> dict[str, list[int | Non
     common = [index for index in range(min(len(shown.groups), len(said.groups)))]
     restructured = len(shown.groups) != len(said.groups)
     free = description.mentions - description.false_claims
-    # A wrong number of a group that is itself only imagined, or two faults on one claim, would be double counting.
     open_to = {
         name: [index for index in common if (name, index) in free]
         for name in ("colour", "shape", "size", "texture", "count")
@@ -148,7 +153,8 @@ def _wrong(rng: np.random.Generator, shown: Scene, said: Scene, kind: str, targe
     if kind == "size":
         return {"size": "small" if group.size == "big" else "big"}
     if kind == "count":
-        count = int(_other(rng, (1, 2, 3, 4), {group.count}))
+        chances = np.array([share * (count != group.count) for count, share in COUNT_SHARES.items()])
+        count = int(rng.choice(list(COUNT_SHARES), p=chances / chances.sum()))
         return {"items": tuple(group.items[index % group.count] for index in range(count))}
     taken = {group.shape for scene in (shown, said) for group in scene.groups}
     return {"shape": _other(rng, SHAPES, taken)}

@@ -29,13 +29,18 @@ def true_scores(
     alignment = alignment_score(description, prompt)
     aesthetics = aesthetics_score(scene)
     parts = (plausibility, alignment, aesthetics)
-    overall = 0.75 * float(np.dot(parts, (0.3, 0.4, 0.3))) + 0.25 * min(parts)
     return {
         "plausibility": plausibility,
         "alignment": alignment,
         "aesthetics": aesthetics,
-        "overall": overall,
+        "overall": overall_score(parts),
     }
+
+
+def overall_score(parts: tuple[float, float, float]) -> float:
+    """A mix of the other three, in which the worst counts again, spread over the whole scale."""
+    mix = 0.75 * float(np.dot(parts, (0.3, 0.4, 0.3))) + 0.25 * min(parts)
+    return float(np.clip(0.5 + 1.4 * (mix - 0.5), 0, 1))
 
 
 def plausibility_score(artifacts: tuple[Artifact, ...], extents: list[float]) -> float:
@@ -48,14 +53,18 @@ def plausibility_score(artifacts: tuple[Artifact, ...], extents: list[float]) ->
 
 
 def alignment_score(description: Description, prompt: Prompt) -> float:
-    """Falls with the weighted share of the prompt's claiming words that are false; 1 if none is."""
+    """Falls with the weight of the prompt's false words and their share of all that it claims; 1 if none is.
+
+    The share is damped by a square root: else long prompts, and with them crowded images, would score higher
+    whatever is wrong, and an image alone would tell.
+    """
     weights = [CLAIM_WEIGHTS[claim[0]] if claim else 0.0 for claim in prompt.claims]
     wrong = [
         weight
         for claim, weight in zip(prompt.claims, weights, strict=True)
         if claim in description.false_claims
     ]
-    return float(np.exp(-3.0 * sum(wrong) / sum(weights)))
+    return float(np.exp(-2.7 * sum(wrong) / np.sqrt(4.5 * sum(weights))))
 
 
 def aesthetics_score(scene: Scene) -> float:
