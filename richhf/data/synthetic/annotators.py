@@ -5,6 +5,7 @@ point a little beside them, mark what is fine, forget words or click wrong ones,
 Careful annotators do none of this: the mean over many of them is the noiseless truth of the maps.
 """
 
+import functools
 from dataclasses import dataclass
 
 import numpy as np
@@ -85,34 +86,45 @@ def place_points(
     rng: np.random.Generator, region: Region, people: int, spacing: float
 ) -> list[Float[np.ndarray, "k 2"]]:
     """For each of `people`, points that cover a region at random, no two closer than `spacing` pixels."""
-    pixels = region.pixels
-    near = ((pixels[:, None] - pixels[None]) ** 2).sum(-1) < spacing**2
-    turn = rng.random((people, len(pixels)), np.float32)
+    x, y = region.pixels.T.astype(np.float32)
+    far = (x[:, None] - x) ** 2 + (y[:, None] - y) ** 2 >= np.float32(spacing**2)
+    turn = rng.random((people, len(x)), np.float32) + np.float32(1e-6)
+    everyone = np.arange(people)
     picks = []
-    while (best := turn.max(1)).max() > 0:
+    while True:
         chosen = turn.argmax(1)
-        picks.append(np.where(best > 0, chosen, -1))
-        turn[near[chosen]] = 0
+        left = turn[everyone, chosen] > 0
+        if not left.any():
+            break
+        picks.append(np.where(left, chosen, -1))
+        turn *= far[chosen]
     order = np.stack(picks, 1)
-    return [pixels[row[row >= 0]] for row in order]
+    return [region.pixels[row[row >= 0]] for row in order]
 
 
-def true_map(
-    rng: np.random.Generator, regions: list[Region], name: str, size: int
-) -> Float[np.ndarray, "h w"]:
-    """Mean over careful annotators of the disks around points that cover the known regions.
+def true_map(placed: list[list[Float[np.ndarray, "k 2"]]], size: int) -> Float[np.ndarray, "h w"]:
+    """Mean over careful annotators of the disks around the points with which they cover the known regions.
 
-    Their points are whole pixels, so one painted disk serves as the stamp for all.
+    Args:
+      placed: for each region, the points (whole pixels) of each of `CAREFUL` annotators.
+      size: side of the picture in pixels.
     """
-    spacing = SPACING[name] * RADIUS * size
-    reach = int(RADIUS * size)
-    stamp = points_to_heatmap([(reach, reach)], (size, size))[: 2 * reach + 1, : 2 * reach + 1] > 0
+    stamp = _stamp(size)
+    reach = len(stamp) // 2
     marked = np.zeros((CAREFUL, size + 2 * reach, size + 2 * reach), bool)
-    for region in regions:
-        for canvas, points in zip(marked, place_points(rng, region, CAREFUL, spacing), strict=True):
+    for region in placed:
+        for canvas, points in zip(marked, region, strict=True):
             for x, y in points.astype(int).tolist():
-                canvas[y : y + 2 * reach + 1, x : x + 2 * reach + 1] |= stamp
-    return marked[:, reach : reach + size, reach : reach + size].mean(0, dtype=np.float32)
+                canvas[y : y + len(stamp), x : x + len(stamp)] |= stamp
+    total = marked[:, reach : reach + size, reach : reach + size].sum(0, dtype=np.uint8)
+    return total / np.float32(CAREFUL)
+
+
+@functools.cache
+def _stamp(size: int) -> Bool[np.ndarray, "d d"]:
+    """The disk around a point on a whole pixel, as consolidation paints it."""
+    reach = int(RADIUS * size)
+    return points_to_heatmap([(reach, reach)], (size, size))[: 2 * reach + 1, : 2 * reach + 1] > 0
 
 
 def annotate(
@@ -120,6 +132,7 @@ def annotate(
     people: tuple[Annotator, ...],
     *,
     regions: dict[str, list[Region]],
+    placed: dict[str, list[list[Float[np.ndarray, "k 2"]]]],
     vague: list[Float[np.ndarray, "2"]],
     objects: Float[np.ndarray, "m 2"],
     prompt: str,
@@ -133,6 +146,7 @@ def annotate(
       rng: the source of every slip.
       people: who annotates.
       regions: by heatmap name, what is truly wrong.
+      placed: by heatmap name, for each region, where each of `people` would mark it if nothing slipped.
       vague: places (pixels) where something missing would have stood: some
         mark them, roughly, or just anywhere.
       objects: centres (pixels) of what is in the picture: where false alarms fall.
@@ -141,12 +155,6 @@ def annotate(
       scores: the true scores in [0, 1].
       size: side of the picture in pixels.
     """
-    placed = {
-        name: [
-            place_points(rng, region, len(people), SPACING[name] * RADIUS * size) for region in regions[name]
-        ]
-        for name in regions
-    }
     difficulty = rng.normal(0, 0.15, len(SCORES))
     annotations = []
     for number, person in enumerate(people):

@@ -133,7 +133,7 @@ def warp(artifact: Artifact, x: Plane, y: Plane) -> tuple[Plane, Plane]:
 
 
 def reform(artifact: Artifact, distance: Plane, x: Plane, y: Plane) -> Plane:
-    """The distance field (fractions of the side) of an object after a `broken`, `protrusion` or dripping `melt`."""
+    """An object's distance field (fractions of the side) after a `broken`, `protrusion` or `melt`."""
     dx, dy = x - np.float32(artifact.x), y - np.float32(artifact.y)
     radial = np.hypot(dx, dy)
     cos, sin = np.cos(artifact.angle), np.sin(artifact.angle)

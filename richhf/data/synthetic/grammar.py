@@ -1,7 +1,7 @@
 """The prompt grammar: a scene described in words, every word tagged with the claim that it makes.
 
-A *claim* is a pair `(attribute, group index)`, such as `("colour", 0)`, or `("background", None)`. What is said
-is chosen before what is wrong, so that which attributes a prompt mentions gives no fault away.
+A *claim* is a pair `(attribute, group index)`, such as `("colour", 0)`, or `("background", None)`. What is
+said is chosen before what is wrong, so that which attributes a prompt mentions gives no fault away.
 """
 
 from dataclasses import dataclass

@@ -13,8 +13,8 @@ from richhf.data.synthetic.grammar import Claim, mention_group
 from richhf.data.synthetic.scene import RADII, Group, Item, Scene, free_place
 
 ALIGNED_SHARE = 0.125
-# By the number of groups shown: a second fault, and how much rarer a missing object is than `KINDS` says. With
-# these the alignment score has about one mean whatever the image shows.
+# By the number of groups shown: how often there is a second fault, and what becomes of the share of missing
+# objects. With these the alignment score has about one mean whatever the image shows.
 SECOND_FAULT_SHARES = (0.2, 0.32, 0.5)
 MISSING_FACTORS = (0.55, 1.2, 0.0)
 KINDS = {

@@ -8,9 +8,18 @@ from dataclasses import dataclass, field
 import numpy as np
 from jaxtyping import Bool, UInt8
 
-from richhf.data.consolidation import Annotation, consolidate, heatmap_to_uint8
+from richhf.data.consolidation import RADIUS, Annotation, consolidate, heatmap_to_uint8
 from richhf.data.records import Record, encode_png
-from richhf.data.synthetic.annotators import Annotator, annotate, annotator_pool, region_of, true_map
+from richhf.data.synthetic.annotators import (
+    CAREFUL,
+    SPACING,
+    Annotator,
+    annotate,
+    annotator_pool,
+    place_points,
+    region_of,
+    true_map,
+)
 from richhf.data.synthetic.artifacts import Artifact, sample_artifacts
 from richhf.data.synthetic.grammar import sample_mentions, write_prompt
 from richhf.data.synthetic.misalign import Description, describe
@@ -22,6 +31,7 @@ from richhf.feedback import SPLITS
 VISIBLE = 18  # difference in any channel of 255 that counts as changed
 FEWEST_CHANGED = 0.004  # share of the image that an artifact changes at least
 CORNER = 0.17
+ANNOTATORS = 3
 PEOPLE_STREAM = len(SPLITS)
 
 
@@ -93,10 +103,19 @@ def make_sample(seed: int, split: str, index: int, *, size: int, people: tuple[A
         ],
         "misalignment": [region_of(marks, mask, 0.9) for mask in masks["misalignment"]],
     }
+    # The first of those who place points are the annotators, who then slip; the others are careful.
+    placed = {
+        name: [
+            place_points(marks, region, ANNOTATORS + CAREFUL, SPACING[name] * RADIUS * size)
+            for region in regions[name]
+        ]
+        for name in regions
+    }
     annotations = annotate(
         marks,
-        tuple(people[index] for index in marks.choice(len(people), 3, replace=False)),
+        tuple(people[index] for index in marks.choice(len(people), ANNOTATORS, replace=False)),
         regions=regions,
+        placed={name: [points[:ANNOTATORS] for points in placed[name]] for name in placed},
         vague=[np.array([f.place.x, f.place.y]) * size for f in description.faults if f.place is not None],
         objects=np.array([(item.x * size, item.y * size) for _, item in scene.items]),
         prompt=prompt.text,
@@ -111,7 +130,10 @@ def make_sample(seed: int, split: str, index: int, *, size: int, people: tuple[A
     truth = Record(
         filename=filename,
         scores=scores,
-        heatmaps={name: heatmap_to_uint8(true_map(marks, regions[name], name, size)) for name in regions},
+        heatmaps={
+            name: heatmap_to_uint8(true_map([points[ANNOTATORS:] for points in placed[name]], size))
+            for name in placed
+        },
         labels=tuple(int(not flag) for flag in misaligned),
         prompt=prompt.text,
     )
@@ -148,15 +170,14 @@ def changed_pixels(
 ) -> Bool[np.ndarray, "h w"]:
     """The pixels within an artifact's disk that visibly differ."""
     size = len(before)
-    steps = (np.arange(size) + 0.5) / size
-    near = (steps[:, None] - artifact.y) ** 2 + (steps[None] - artifact.x) ** 2 <= (
-        artifact.radius + 1 / size
-    ) ** 2
-    return near & (np.abs(before.astype(np.int16) - after).max(-1) > VISIBLE)
+    steps = (np.arange(size, dtype=np.float32) + 0.5) / size
+    near = (steps[:, None] - artifact.y) ** 2 + (steps - artifact.x) ** 2 <= (artifact.radius + 1 / size) ** 2
+    seen = np.abs(before.astype(np.int16) - after) > VISIBLE
+    return near & (seen[..., 0] | seen[..., 1] | seen[..., 2])
 
 
 def misaligned_masks(description: Description, drawing: Drawing) -> list[Bool[np.ndarray, "h w"]]:
-    """For each misalignment with a known place, the pixels concerned: objects, or a background's free corners."""
+    """The pixels of each misalignment with a known place: objects, or a background's free corners."""
     masks: list[np.ndarray] = []
     for fault in description.faults:
         if fault.kind == "background":

@@ -49,6 +49,7 @@ class Group:
 
     @property
     def count(self) -> int:
+        """How many objects it has."""
         return len(self.items)
 
 
@@ -75,6 +76,7 @@ class Scene:
         return tuple((index, item) for index, group in enumerate(self.groups) for item in group.items)
 
     def with_group(self, index: int, **changes: object) -> "Scene":
+        """The same scene with some attributes of one group changed."""
         groups = list(self.groups)
         groups[index] = replace(groups[index], **changes)
         return replace(self, groups=tuple(groups))

@@ -23,9 +23,9 @@ def dataset_statistics(summaries: list[Summary], vocabulary: str) -> dict[str, o
       vocabulary: file of the SentencePiece model, for the lengths of prompts.
 
     Returns:
-      `shares` (without artifact, without misalignment), `faults` (how many of each kind), `agreement` (by score:
-      share of examples by highest minus lowest mark, and Krippendorff's alpha), `tokens` (mean and most pieces of
-      a prompt).
+      `shares` (without artifact, without misalignment), `faults` (how many of each kind), `agreement` (by
+      score: share of examples by highest minus lowest mark, and Krippendorff's alpha), `tokens` (mean and
+      most pieces of a prompt, size of the vocabulary).
     """
     kinds = {name: collections.Counter() for name in ("artifacts", "misalignments")}
     without = collections.Counter()

@@ -45,18 +45,23 @@ class Shard:
 
     @property
     def name(self) -> str:
+        """What its files are called, without their ending."""
         return f"{self.split}-{self.number:05d}-of-{self.shards:05d}"
 
     def records(self, out: pathlib.Path) -> pathlib.Path:
+        """The annotated records."""
         return out / f"{self.name}.tfrecord"
 
     def truth(self, out: pathlib.Path) -> pathlib.Path:
+        """The same records without noise."""
         return out / TRUTH / f"{self.name}.tfrecord"
 
     def summary(self, out: pathlib.Path) -> pathlib.Path:
+        """One JSON line a record: `Sample.summary`."""
         return out / TRUTH / f"{self.name}.jsonl"
 
     def is_finished(self, out: pathlib.Path) -> bool:
+        """Whether all its files are there; each appears only when it is complete."""
         return all(path(out).exists() for path in (self.records, self.truth, self.summary))
 
 
@@ -143,7 +148,8 @@ def _claim(out: pathlib.Path, request: dict[str, object]) -> None:
     ]
     if differing:
         raise ValueError(
-            f"{out} holds another synthetic set ({'; '.join(differing)}); choose another folder, or remove it first"
+            f"{out} holds another synthetic set ({'; '.join(differing)}); "
+            "choose another folder, or remove it first"
         )
     (out / TRUTH).mkdir(exist_ok=True)
     for path in itertools.chain(out.glob(".*.tmp"), (out / TRUTH).glob(".*.tmp")):
@@ -244,7 +250,9 @@ def _explained(out: pathlib.Path) -> Iterator[None]:
         full = error.errno in (errno.ENOSPC, errno.EDQUOT) or "No space left" in str(error)
         if not full:
             raise
-        message = f"the disk is full while writing {out}; free some space and run the same command again: it goes on"
+        message = (
+            f"the disk is full while writing {out}; free some space and run the command again: it goes on"
+        )
         raise OSError(errno.ENOSPC, message) from error
 
 
