@@ -1,4 +1,4 @@
-"""The network and the model: layers -> vit, t5, heads -> rahf (arrays) -> model (batches, losses, decoding)."""
+"""Network and model: layers -> vit, t5, heads -> rahf (arrays) -> model (batches, losses, decoding)."""
 
 # Parts.
 from richhf.models.heads import HeatmapHead, HeatmapHeadConfig, ScoreHead, ScoreHeadConfig

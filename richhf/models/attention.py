@@ -52,6 +52,8 @@ class MultiHeadAttention(nn.Module):
     param_dtype: Any = jnp.float32
 
     def setup(self):
+        """Makes the parts."""
+
         def inward(init: Initializer) -> Dense:
             return Dense(
                 self.num_heads * self.head_width,
@@ -169,6 +171,7 @@ class RelativePositionBias(nn.Module):
 
     @nn.compact
     def __call__(self, length: int) -> Float[Array, "1 h m m"]:
+        """Bias of a sequence of `length` attending to itself: query position, then key position."""
         table = self.param(
             "embedding",
             nn.with_logical_partitioning(
@@ -177,8 +180,8 @@ class RelativePositionBias(nn.Module):
             (self.buckets, self.num_heads),
             self.param_dtype,
         )
-        # The bias depends on the distance alone, so only 2m values are looked up; repeating that row and cutting
-        # it into rows one shorter moves each row one to the right (a skew), without a gather of m * m entries.
+        # The bias depends on the distance alone, so only 2m values are looked up; repeating that row and
+        # cutting it into rows one shorter moves each row one to the right, without a gather of m * m entries.
         distance = (np.arange(2 * length) + length) % (2 * length) - length
         bucket = relative_position_buckets(
             distance, bidirectional=self.bidirectional, buckets=self.buckets, max_distance=self.max_distance

@@ -36,6 +36,7 @@ class Conv(nn.Module):
 
     @nn.compact
     def __call__(self, x: Float[Array, "b h w c_in"]) -> Float[Array, "b h2 w2 c_out"]:
+        """Convolves maps."""
         kernel = self.param(
             "kernel",
             nn.with_logical_partitioning(self.kernel_init, (None, None, *self.axes)),
@@ -63,9 +64,9 @@ class UpConv(nn.Module):
 
     Same as a 3x3 convolution (cross-correlation) of the map with zeros put between its pixels and padding
     (1, 2), and as PyTorch's ConvTranspose2d(3, stride=2, padding=1, output_padding=1) with a kernel turned by
-    180 degrees. It is computed by the four phases of the output (even and odd rows and columns), each of which
-    sees 1, 2, 2 or 4 of the nine taps: the same nine products a pixel, but dense matrix products instead of a
-    convolution over a map that is three quarters zeros (on a CPU five times as fast).
+    180 degrees. It is computed by the four phases of the output (even and odd rows and columns), each of
+    which sees 1, 2, 2 or 4 of the nine taps: the same nine products a pixel, but dense matrix products
+    instead of a convolution over a map that is three quarters zeros (on a CPU five times as fast).
     """
 
     features: int
@@ -76,6 +77,7 @@ class UpConv(nn.Module):
 
     @nn.compact
     def __call__(self, x: Float[Array, "b h w c_in"]) -> Float[Array, "b h2 w2 c_out"]:
+        """Doubles the side of maps."""
         b, h, w, c = x.shape
         kernel = self.param(
             "kernel",

@@ -1,6 +1,6 @@
 """The two heads on a feature map (paper section 4.1): a map of logits, and one logit.
 
-Their layouts are data, so that the paper's head and that of its first author are the same class with other numbers.
+Their layouts are data: the paper's heads and those of its first author are one class with other numbers.
 """
 
 import dataclasses
@@ -31,7 +31,7 @@ class HeatmapHeadConfig:
         residual_convs: number of 3x3 convolutions with norms in a residual block; 0 leaves the block out.
         final_width: channels of the last 3x3 convolution before ReLU and the convolution to one channel.
         norm_before_relu: in the first convolutions, norm before ReLU or after it.
-        initial_value: what the sigmoid of a fresh head gives everywhere; the mean of the maps is a good start.
+        initial_value: what the sigmoid of a fresh head gives everywhere; a good start is the maps' mean.
         eps: epsilon of the norms over channels.
     """
 
@@ -91,6 +91,7 @@ class NormAndReLU(nn.Module):
 
     @nn.compact
     def __call__(self, x: Float[Array, "b h w c"]) -> Float[Array, "b h w c"]:
+        """Norms over channels."""
         norm = RMSNorm(self.eps, "conv_out", name="norm", dtype=self.dtype, param_dtype=self.param_dtype)
         return jax.nn.relu(norm(x)) if self.norm_first else norm(jax.nn.relu(x))
 
@@ -105,6 +106,7 @@ class ResidualBlock(nn.Module):
 
     @nn.compact
     def __call__(self, x: Float[Array, "b h w c"]) -> Float[Array, "b h w c"]:
+        """Runs the block."""
         types = {"dtype": self.dtype, "param_dtype": self.param_dtype}
         y = x
         for i in range(self.convs):
@@ -122,6 +124,7 @@ class HeatmapHead(nn.Module):
 
     @nn.compact
     def __call__(self, x: Float[Array, "b h w c"]) -> Float[Array, "b h2 w2"]:
+        """Predicts maps; their side is `HeatmapHeadConfig.map_size` of the feature map's."""
         config, types = self.config, {"dtype": self.dtype, "param_dtype": self.param_dtype}
         for i, width in enumerate(config.conv_widths):
             x = Conv(width, name=f"conv_{i}", **types)(x)
@@ -153,6 +156,7 @@ class ScoreHead(nn.Module):
 
     @nn.compact
     def __call__(self, x: Float[Array, "b h w c"]) -> Float[Array, "b"]:
+        """Predicts scores."""
         config, types = self.config, {"dtype": self.dtype, "param_dtype": self.param_dtype}
         for i, width in enumerate(config.conv_widths):
             x = Conv(width, config.kernel, padding=config.padding, name=f"conv_{i}", **types)(x)

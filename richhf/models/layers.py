@@ -45,6 +45,7 @@ class Dense(nn.Module):
 
     @nn.compact
     def __call__(self, x: Float[Array, "*batch c_in"]) -> Float[Array, "*batch c_out"]:
+        """Applies the layer."""
         kernel = self.param(
             "kernel",
             nn.with_logical_partitioning(self.kernel_init, self.axes),
@@ -80,6 +81,7 @@ class RMSNorm(nn.Module):
 
     @nn.compact
     def __call__(self, x: Float[Array, "*batch c"]) -> Float[Array, "*batch c"]:
+        """Norms over the last axis."""
         scale = self.param(
             "scale",
             nn.with_logical_partitioning(nn.initializers.ones_init(), (self.axis,)),
@@ -106,6 +108,7 @@ class LayerNorm(nn.Module):
 
     @nn.compact
     def __call__(self, x: Float[Array, "*batch c"]) -> Float[Array, "*batch c"]:
+        """Norms over the last axis."""
         shape, axes = (x.shape[-1],), (self.axis,)
         ones = nn.with_logical_partitioning(nn.initializers.ones_init(), axes)
         zeros = nn.with_logical_partitioning(nn.initializers.zeros_init(), axes)
@@ -134,6 +137,7 @@ class Embedding(nn.Module):
     param_dtype: Any = jnp.float32
 
     def setup(self):
+        """Makes the parts."""
         self.embedding = self.param(
             "embedding",
             nn.with_logical_partitioning(nn.initializers.normal(1.0), ("vocab", "embed")),
@@ -142,6 +146,7 @@ class Embedding(nn.Module):
         )
 
     def __call__(self, tokens: Int[Array, "*batch"]) -> Float[Array, "*batch d"]:
+        """Looks embeddings up."""
         return jnp.take(self.embedding.astype(self.dtype), tokens, axis=0, mode="clip")
 
     def attend(self, x: Float[Array, "*batch d"]) -> Float[Array, "*batch v"]:

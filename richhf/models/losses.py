@@ -1,7 +1,7 @@
-"""The losses of the seven outputs: each a small frozen value with a weight, called with logits, targets and a mask.
+"""The losses of the seven outputs: small frozen values, called with logits, targets and a mask.
 
-All of them compute in float32 and return the weighted mean over what the mask (weights >= 0) lets through, before
-the loss's own weight. Where nothing is let through they are 0 with gradient 0.
+All of them compute in float32 and return the weighted mean over what the mask (weights >= 0) lets through,
+before the loss's own weight. Where nothing is let through they are 0 with gradient 0.
 """
 
 import dataclasses
@@ -52,8 +52,8 @@ def scale_heatmap(
         return heatmap
     if h % size[0] or w % size[1]:
         raise ValueError(
-            f"true maps of {h} x {w} px cannot be averaged to the predicted {size[0]} x {size[1]} in whole blocks; "
-            "choose an image size and number of HeatmapHeadConfig.deconv_widths so that one divides the other."
+            f"true maps of {h} x {w} px cannot be averaged in whole blocks to the predicted "
+            f"{size[0]} x {size[1]}; choose image size, patch size and number of HeatmapHeadConfig.deconv_widths so that they can."
         )
     blocks = heatmap.reshape(b, size[0], h // size[0], size[1], w // size[1])
     return blocks.mean(axis=(2, 4))
@@ -82,6 +82,7 @@ class HeatmapLoss:
         targets: UInt8[Array, "b h2 w2"] | Float[Array, "b h2 w2"],
         weights: Float[Array, "b"],
     ) -> Float[Array, ""]:
+        """Loss of one output; `targets` as in `scale_heatmap`, a weight for each image."""
         logits = logits.astype(jnp.float32)
         targets = scale_heatmap(targets, logits.shape[1:])
         if self.kind == BCE:
@@ -106,6 +107,7 @@ class ScoreLoss:
     def __call__(
         self, logits: Float[Array, "b"], targets: Float[Array, "b"], weights: Float[Array, "b"]
     ) -> Float[Array, ""]:
+        """Loss of one output; targets in [0, 1], a weight for each image."""
         errors = lax.square(jax.nn.sigmoid(logits.astype(jnp.float32)) - targets)
         return weighted_mean(errors, weights)
 
@@ -123,6 +125,7 @@ class KeywordLoss:
     def __call__(
         self, logits: Float[Array, "b k v"], targets: Int[Array, "b k"], weights: Float[Array, "b k"]
     ) -> Float[Array, ""]:
+        """Loss of the sequences; a weight for each token."""
         return -weighted_mean(token_log_probabilities(logits, targets), weights)
 
 

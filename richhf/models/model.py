@@ -1,14 +1,18 @@
-"""The model: what training and evaluation call. It knows batches, losses and decoding; the network knows arrays.
+"""The model, which training and evaluation call: it knows batches, losses and decoding; the network, arrays.
 
 The methods have the names of T5X's model interface. A batch is a mapping of the features that
 `RichFeedbackFeatureConverter` makes; a feature that is absent skips its head statically::
 
-    image                 uint8 [b h w 3]
-    encoder_input_tokens  int32 [b t l]
-    heatmaps              uint8 [b 2 h w]     heatmap_weights      float32 [b 2]
-    scores                float32 [b 4]       score_weights        float32 [b 4]
-    decoder_input_tokens  int32 [b k]         decoder_target_tokens int32 [b k]  decoder_loss_weights float32 [b k]
-    word_labels           int32 [b l]
+    image                  uint8 [b h w 3]
+    encoder_input_tokens   int32 [b t l]
+    heatmaps               uint8 [b 2 h w]
+    heatmap_weights        float32 [b 2]
+    scores                 float32 [b 4]
+    score_weights          float32 [b 4]
+    decoder_input_tokens   int32 [b k]
+    decoder_target_tokens  int32 [b k]
+    decoder_loss_weights   float32 [b k]
+    word_labels            int32 [b l]     1 misaligned, 0 aligned, -1 not counted
 """
 
 import dataclasses
@@ -39,8 +43,8 @@ WORDS = "words"
 class RichFeedbackModel:
     """RAHF with its losses and its decoding.
 
-    The total loss is the sum over outputs (two maps, four scores, keywords, words) of the output's loss times the
-    weight of its kind; the paper's weights are unknown, 1 / 1 / 1 in the author's code.
+    The total loss is the sum over outputs (two maps, four scores, keywords, words) of the output's loss times
+    the weight of its kind; the paper's weights are unknown, 1 / 1 / 1 in the author's code.
 
     Attributes:
         config: the network's sizes.
@@ -53,10 +57,10 @@ class RichFeedbackModel:
     """
 
     config: RAHFConfig
-    heatmap_loss: HeatmapLoss = HeatmapLoss()
-    score_loss: ScoreLoss = ScoreLoss()
-    keyword_loss: KeywordLoss = KeywordLoss()
-    word_loss: WordLoss = WordLoss()
+    heatmap_loss: HeatmapLoss = dataclasses.field(default_factory=HeatmapLoss)
+    score_loss: ScoreLoss = dataclasses.field(default_factory=ScoreLoss)
+    keyword_loss: KeywordLoss = dataclasses.field(default_factory=KeywordLoss)
+    word_loss: WordLoss = dataclasses.field(default_factory=WordLoss)
     keyword_length: int = 64
     eos_id: int = EOS_ID
 
@@ -79,7 +83,7 @@ class RichFeedbackModel:
             input_types: dtypes of the features; not needed, kept for T5X.
 
         Returns:
-            {"params": tree whose leaves are boxed with their logical axis names (`flax.linen.LogicallyPartitioned`)}.
+            {"params": tree}, its leaves boxed with their logical axis names (`nn.LogicallyPartitioned`).
         """
         missing = [name for name in ("image", "encoder_input_tokens") if name not in input_shapes]
         if missing:
@@ -117,8 +121,8 @@ class RichFeedbackModel:
 
         Returns:
             heatmaps: float32 [b 2 h w] in [0, 1] at the image's size; scores: float32 [b 4] in [0, 1];
-            keyword_tokens: int32 [b k], 0 after the end; word_probabilities: float32 [b l], probability that a
-            token's word is misaligned, where the network has a word head. Kinds that were not asked for are absent.
+            keyword_tokens: int32 [b k], 0 after the end; word_probabilities: float32 [b l], probability that
+            a token's word is misaligned, where the network has a word head. What was not asked for is absent.
         """
         return self.predict_batch_with_aux(params, batch, outputs=outputs, keyword_length=keyword_length)[0]
 
@@ -185,8 +189,8 @@ class RichFeedbackModel:
         labelled += (KEYWORDS,) * ("decoder_target_tokens" in batch or words)
         if not labelled:
             raise ValueError(
-                f"the batch has no labels: found {sorted(batch)}, expected heatmaps, scores, decoder_target_tokens "
-                "or (with a word head) word_labels."
+                f"the batch has no labels: found {sorted(batch)}, expected heatmaps, scores, "
+                "decoder_target_tokens or (with a word head) word_labels."
             )
         return labelled
 
@@ -233,7 +237,7 @@ def parameter_counts(variables: Mapping[str, Any]) -> dict[str, int]:
         variables: {"params": tree}, of arrays or of `jax.eval_shape`'s structs, boxed or not.
 
     Returns:
-        counts by part: vit, visual_token_projection, t5, heatmap_heads, score_heads, and word_head where there is one.
+        counts by part: vit, visual_token_projection, t5, heatmap_heads, score_heads, word_head (if any).
     """
     counts: dict[str, int] = {}
     for name, tree in variables["params"].items():

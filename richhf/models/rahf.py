@@ -42,10 +42,10 @@ class RAHFConfig:
 
     variant: str = MULTI_HEAD
     decoder_attends_to: str = IMAGE_AND_TEXT
-    vit: ViTConfig = ViTConfig()
-    t5: T5Config = T5Config()
-    heatmap_head: HeatmapHeadConfig = HeatmapHeadConfig()
-    score_head: ScoreHeadConfig = ScoreHeadConfig()
+    vit: ViTConfig = dataclasses.field(default_factory=ViTConfig)
+    t5: T5Config = dataclasses.field(default_factory=T5Config)
+    heatmap_head: HeatmapHeadConfig = dataclasses.field(default_factory=HeatmapHeadConfig)
+    score_head: ScoreHeadConfig = dataclasses.field(default_factory=ScoreHeadConfig)
     word_head: bool = False
     dtype: str = "float32"
     param_dtype: str = "float32"
@@ -119,6 +119,7 @@ class RAHF(nn.Module):
     config: RAHFConfig
 
     def setup(self):
+        """Makes the parts."""
         config = self.config
         types = {"dtype": jnp.dtype(config.dtype), "param_dtype": jnp.dtype(config.param_dtype)}
         self.vit = ViT(config.vit, **types)
@@ -146,10 +147,10 @@ class RAHF(nn.Module):
 
         Args:
             image: uint8 pixels, or floats in [-1, 1].
-            encoder_input_tokens: prompt rows, padded with 0: one row (multi-head), or one for each of `OUTPUTS` in
-                that order (augmented prompt).
-            decoder_input_tokens: target tokens shifted right, starting with 0; without them the decoder does not
-                run.
+            encoder_input_tokens: prompt rows, padded with 0: one row (multi-head), or one for each of
+                `OUTPUTS` in that order (augmented prompt).
+            decoder_input_tokens: target tokens shifted right, starting with 0; without them the decoder does
+                not run.
             outputs: names of the outputs wanted.
             train: whether dropout is on (needs a "dropout" rng where a rate is above zero).
 
@@ -160,7 +161,7 @@ class RAHF(nn.Module):
         if encoder_input_tokens.shape[1] != self.config.rows:
             raise ValueError(
                 f"encoder_input_tokens has {encoder_input_tokens.shape[1]} rows an image; the variant "
-                f"{self.config.variant} takes {self.config.rows}. Check that task and model are of one variant."
+                f"{self.config.variant} takes {self.config.rows}. Task and model must be of one variant."
             )
         features, text, mask = self._encode(image, encoder_input_tokens, outputs, train)
         row_of = dict.fromkeys(outputs, 0)
@@ -199,15 +200,15 @@ class RAHF(nn.Module):
         """Encodes the rows that `outputs` need: feature maps, text tokens and their mask."""
         if self.config.variant == AUGMENTED_PROMPT and len(outputs) < len(OUTPUTS):
             tokens = jnp.stack([tokens[:, OUTPUTS.index(output)] for output in outputs], axis=1)
-        b, t, l = tokens.shape
+        b, t, length = tokens.shape
         visual = self.visual_token_projection(self.vit(scale_image(image), train=train))
         n, d = visual.shape[1:]
         visual = jnp.broadcast_to(visual[:, None], (b, t, n, d))
         joined = jnp.concatenate([visual, self.t5.embed(tokens)], axis=2)
         mask = tokens > 0
         seen = jnp.concatenate([np.ones((b, t, n), bool), mask], axis=2)
-        encoded = self.t5.encode(joined.reshape(b * t, n + l, d), seen.reshape(b * t, n + l), train=train)
-        encoded = encoded.reshape(b, t, n + l, d)
+        joined, seen = joined.reshape(b * t, n + length, d), seen.reshape(b * t, n + length)
+        encoded = self.t5.encode(joined, seen, train=train).reshape(b, t, n + length, d)
         grid = self.config.vit.grid
         return encoded[:, :, :n].reshape(b, t, grid, grid, d), encoded[:, :, n:], mask
 
@@ -227,7 +228,7 @@ class RAHF(nn.Module):
     def _run_heads(
         self, head: Any, features: Float[Array, "b t h w d"], row_of: dict[str, int], names: tuple[str, ...]
     ) -> dict[str, Array]:
-        """Runs a kind of head for those of `names` that have a row: one by one, or at once where they share it."""
+        """Runs a kind of head for those of `names` that have a row: one by one, or at once if shared."""
         names = tuple(name for name in names if name in row_of)
         if self.config.variant == MULTI_HEAD:
             return {name: head(name, features[:, 0]) for name in names}

@@ -1,7 +1,8 @@
 """T5 encoder-decoder (Raffel et al. 2020), whose encoder takes embeddings instead of tokens.
 
-Same parameters and same maths as the public T5 v1.0 (ReLU, tied logits) and v1.1 (gated GELU, untied): RMS norm
-before each branch, relative position buckets shared by the layers of a stack, unscaled attention, no biases.
+Same parameters and same maths as the public T5 v1.0 (ReLU, tied logits) and v1.1 (gated GELU, untied): RMS
+norm before each branch, relative position buckets shared by the layers of a stack, unscaled attention, no
+biases.
 """
 
 import dataclasses
@@ -102,6 +103,7 @@ class T5MLP(nn.Module):
 
     @nn.compact
     def __call__(self, x: Float[Array, "b m d"], *, train: bool = False) -> Float[Array, "b m d"]:
+        """Runs the branch (without the residual)."""
         config = self.config
         types = {"use_bias": False, "dtype": self.dtype, "param_dtype": self.param_dtype}
         x = RMSNorm(config.eps, name="norm", dtype=self.dtype, param_dtype=self.param_dtype)(x)
@@ -126,6 +128,7 @@ class EncoderLayer(nn.Module):
     param_dtype: Any = jnp.float32
 
     def setup(self):
+        """Makes the parts."""
         types = {"dtype": self.dtype, "param_dtype": self.param_dtype}
         self.norm = RMSNorm(self.config.eps, **types)
         self.attention = _attention(self.config, **types)
@@ -133,6 +136,7 @@ class EncoderLayer(nn.Module):
         self.dropout = nn.Dropout(self.config.dropout)
 
     def __call__(self, x: Float[Array, "b m d"], bias: Array, *, train: bool) -> Float[Array, "b m d"]:
+        """Runs the layer; `bias` holds relative positions and mask."""
         x = x + self.dropout(self.attention.to_self(self.norm(x), bias), deterministic=not train)
         return x + self.dropout(self.mlp(x, train=train), deterministic=not train)
 
@@ -140,9 +144,9 @@ class EncoderLayer(nn.Module):
 class Encoder(nn.Module):
     """T5's encoder on given embeddings.
 
-    The relative positions run over the given sequence by index. On concatenated image and text tokens that means:
-    image token i (row by row over the grid) is at position i, text token j at position n + j. So two image tokens
-    above each other are `grid` apart, and all but the first text tokens see most of a large image in the last
+    The relative positions run over the given sequence by index. On concatenated image and text tokens that
+    means: image token i (row by row over the grid) is at position i, text token j at position n + j. So two
+    image tokens above each other are `grid` apart, and text tokens see most of a large image in the last
     bucket; where in the picture a token lies is told by the ViT's position embedding.
     """
 
@@ -151,6 +155,7 @@ class Encoder(nn.Module):
     param_dtype: Any = jnp.float32
 
     def setup(self):
+        """Makes the parts."""
         config, types = self.config, {"dtype": self.dtype, "param_dtype": self.param_dtype}
         self.position_bias = RelativePositionBias(
             config.num_heads,
@@ -183,6 +188,7 @@ class DecoderLayer(nn.Module):
     param_dtype: Any = jnp.float32
 
     def setup(self):
+        """Makes the parts."""
         types = {"dtype": self.dtype, "param_dtype": self.param_dtype}
         self.norm = RMSNorm(self.config.eps, **types)
         self.attention = _attention(self.config, **types)
@@ -220,6 +226,7 @@ class Decoder(nn.Module):
     param_dtype: Any = jnp.float32
 
     def setup(self):
+        """Makes the parts."""
         config, types = self.config, {"dtype": self.dtype, "param_dtype": self.param_dtype}
         self.position_bias = RelativePositionBias(
             config.num_heads,
@@ -291,6 +298,7 @@ class T5(nn.Module):
     param_dtype: Any = jnp.float32
 
     def setup(self):
+        """Makes the parts."""
         config, types = self.config, {"dtype": self.dtype, "param_dtype": self.param_dtype}
         self.embedding = Embedding(config.vocab_size, config.d_model, **types)
         self.encoder = Encoder(config, **types)
@@ -333,6 +341,6 @@ class T5(nn.Module):
     def decode_step(
         self, tokens: Int[Array, "b"], position: Int[Array, ""], cache: DecoderCache
     ) -> tuple[Float[Array, "b v"], DecoderCache]:
-        """Logits of the next token after `tokens`, which stand at `position`, and the cache that holds them."""
+        """Logits of the next token after `tokens`, which stand at `position`, and the cache with them."""
         x, cache = self.decoder.step(self.embed(tokens)[:, None], position, cache)
         return self._logits(x)[:, 0], cache

@@ -1,4 +1,4 @@
-"""The image encoder: a pre-norm Vision Transformer (Dosovitskiy et al. 2021), with an optional convolutional stem."""
+"""The image encoder: a pre-norm Vision Transformer (Dosovitskiy et al. 2021), with a stem if wanted."""
 
 import dataclasses
 import math
@@ -55,11 +55,12 @@ class ViTConfig:
             raise ValueError(f"ViT width {self.width} is not a multiple of num_heads {self.num_heads}.")
         if self.stem_strides and len(self.stem_strides) != len(self.stem_widths):
             raise ValueError(
-                f"stem_strides {self.stem_strides} needs one stride for each of stem_widths {self.stem_widths}."
+                f"stem_strides {self.stem_strides} and stem_widths {self.stem_widths} differ in length."
             )
         if self.patch_size % math.prod(self.stem_strides):
             raise ValueError(
-                f"patch_size {self.patch_size} is not a multiple of the stem's stride {math.prod(self.stem_strides)}."
+                f"patch_size {self.patch_size} is not a multiple of the stem's stride, the product of "
+                f"stem_strides {self.stem_strides}."
             )
 
     @property
@@ -100,7 +101,7 @@ def resample_position_embedding(
 
 
 def to_patches(x: Float[Array, "b h w c"], side: int) -> Float[Array, "b n p"]:
-    """Cuts maps into patches of `side` x `side` pixels, row by row; a patch is flattened as row, column, channel."""
+    """Cuts maps into patches of `side` pixels, row by row; a patch is flattened as row, column, channel."""
     b, h, w, c = x.shape
     x = x.reshape(b, h // side, side, w // side, side, c).transpose(0, 1, 3, 2, 4, 5)
     return x.reshape(b, (h // side) * (w // side), side * side * c)
@@ -115,6 +116,7 @@ class ViTBlock(nn.Module):
 
     @nn.compact
     def __call__(self, x: Float[Array, "b n d"], *, train: bool = False) -> Float[Array, "b n d"]:
+        """Runs the block."""
         config, types = self.config, {"dtype": self.dtype, "param_dtype": self.param_dtype}
         dropout = nn.Dropout(config.dropout, deterministic=not train)
         y = LayerNorm(config.eps, name="attention_norm", **types)(x)
