@@ -16,7 +16,7 @@ class _Parser(argparse.ArgumentParser):
 
     def __init__(self, *args: Any, **kwargs: Any):
         self.options: list[str] = []
-        super().__init__(*args, **kwargs, allow_abbrev=False)
+        super().__init__(*args, **{**kwargs, "allow_abbrev": False})
 
     def add_argument(self, *names: str, **kwargs: Any) -> argparse.Action:
         self.options += [name for name in names if name.startswith("--")]

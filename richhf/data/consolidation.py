@@ -17,7 +17,7 @@ from richhf.feedback import HEATMAPS, SCORES
 LIKERT = (1, 2, 3, 4, 5)
 RADIUS = 1 / 20  # of the image height
 
-Points = Sequence[Sequence[SupportsFloat]] | Float[np.ndarray, "n 2"]
+Points = Sequence[Sequence[SupportsFloat]] | Float[np.ndarray, "_ 2"]
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -128,7 +128,7 @@ def consolidate(annotations: Sequence[Annotation], *, size: tuple[int, int]) -> 
             for name in SCORES
         },
         heatmaps={
-            name: np.mean([points_to_heatmap(each, size) for each in points[name]], axis=0, dtype=np.float32)
+            name: np.stack([points_to_heatmap(each, size) for each in points[name]]).mean(axis=0)
             for name in HEATMAPS
         },
         labels=tuple(int(2 * vote <= len(annotations)) for vote in votes),

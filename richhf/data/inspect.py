@@ -106,18 +106,19 @@ def inspect_records(path: str | os.PathLike, *, examples: int = 6, strict: bool 
 
 def format_inspection(found: Inspection) -> str:
     """Lays out an inspection as lines of text."""
-    counts = f"{found.records} records in {len(found.files)} files, {len(found.problems)} problems"
+    problems, mismatches = _many(len(found.problems), "problem"), _many(len(found.mismatches), "prompt")
+    counts = f"{_many(found.records, 'record')} in {_many(len(found.files), 'file')}, {problems}"
     lines = [f"{found.path}: {counts}"]
     lines += _shorten([f"  {count:6d}  {pathlib.Path(file).name}" for file, count in found.files.items()])
     if found.records:
         lines += ["", *_format_labels(found)]
     if found.repeated:
-        lines += ["", f"{found.repeated} records have a filename that an earlier record has"]
+        lines += ["", f"{_many(found.repeated, 'record')} with a filename that an earlier record has"]
     if found.mismatches:
-        lines += ["", f"{len(found.mismatches)} prompts whose labels do not match their words:"]
+        lines += ["", f"{mismatches} with another number of labels than words:"]
         lines += _shorten([f"  {mismatch}" for mismatch in found.mismatches])
     if found.problems:
-        lines += ["", f"{len(found.problems)} problems:"]
+        lines += ["", f"{problems}:"]
         lines += _shorten([f"  {problem}" for problem in found.problems])
     return "\n".join(lines)
 
@@ -191,6 +192,10 @@ def _format_labels(found: Inspection) -> Iterator[str]:
         yield f"{name:16}{shares.count(0):8d}{np.mean(shares):9.4f}"
 
 
+def _many(count: int, noun: str) -> str:
+    return f"{count} {noun}" if count == 1 else f"{count} {noun}s"
+
+
 def _format_sizes(sizes: collections.Counter) -> str:
     names = {size: "none" if size is None else f"{size[0]} x {size[1]}" for size in sizes}
     return ", ".join(f"{names[size]} ({count})" for size, count in sizes.most_common())
@@ -204,7 +209,8 @@ def _shorten(lines: list[str]) -> list[str]:
 def _pictures(record: Record) -> list[Image.Image]:
     feedback = record.to_feedback()
     if record.image is None:
-        image = Image.new("RGB", feedback.image_size[::-1], (225, 225, 230))
+        height, width = record.heatmaps[HEATMAPS[0]].shape
+        image = Image.new("RGB", (width, height), (225, 225, 230))
     else:
         image = Image.fromarray(record.decode_image())
     return [image, *(feedback.overlay(name, image) for name in HEATMAPS)]
@@ -213,7 +219,7 @@ def _pictures(record: Record) -> list[Image.Image]:
 def _fit(picture: Image.Image) -> Image.Image:
     """Scales a picture into a tile; small ones are enlarged without smoothing, to show their pixels."""
     scale = _TILE / max(picture.size)
-    size = tuple(max(1, round(side * scale)) for side in picture.size)
+    size = (max(1, round(picture.width * scale)), max(1, round(picture.height * scale)))
     return picture.resize(size, Image.Resampling.NEAREST if scale > 1 else Image.Resampling.LANCZOS)
 
 
@@ -221,7 +227,7 @@ def _draw_labels(draw: ImageDraw.ImageDraw, record: Record, left: int, top: int)
     feedback = record.to_feedback()
     draw.text((left, top), record.filename[-44:], fill=_PALE, font=_font(12))
     _draw_prompt(draw, record, feedback, left, top + 22)
-    for row, (name, score) in enumerate(feedback.scores.items()):
+    for row, (name, score) in enumerate(record.scores.items()):
         y = top + _TILE - 22 * (len(SCORES) - row)
         draw.text((left, y), name, fill=_INK, font=_font(13))
         draw.rectangle((left + 100, y + 3, left + 250, y + 13), fill=(232, 232, 236))
@@ -231,10 +237,10 @@ def _draw_labels(draw: ImageDraw.ImageDraw, record: Record, left: int, top: int)
 
 def _draw_prompt(draw: ImageDraw.ImageDraw, record: Record, feedback: Feedback, left: int, top: int) -> None:
     """Draws the prompt's words, wrapped; misaligned ones red and underlined. Without prompt, the labels."""
-    font, x, y = _font(15), left, top
-    pairs = zip(feedback.words, feedback.misaligned or (False,) * len(feedback.words), strict=True)
+    font, x, y = _font(15), float(left), top
+    pairs = list(zip(feedback.words, feedback.misaligned or (False,) * len(feedback.words), strict=True))
     if record.prompt is None:
-        pairs = (("aligned", False) if label else ("misaligned", True) for label in record.labels)
+        pairs = [("aligned", False) if label else ("misaligned", True) for label in record.labels]
     for word, flag in pairs:
         width = draw.textlength(word, font=font)
         if x > left and x + width > left + _TEXT:

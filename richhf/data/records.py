@@ -129,8 +129,8 @@ def record_to_example(record: Record, *, file: str = "(memory)", index: int = 0)
     features = {}
     for name, value in encoded.items():
         features[name] = train.Feature(bytes_list=train.BytesList(value=[value]))
-    for name, value in scores.items():
-        features[name] = train.Feature(float_list=train.FloatList(value=[value]))
+    for name, score in scores.items():
+        features[name] = train.Feature(float_list=train.FloatList(value=[score]))
     return train.Example(features=train.Features(feature=features)).SerializeToString(deterministic=True)
 
 
