@@ -9,9 +9,7 @@ from PIL import Image
 from richhf.feedback import Feedback
 
 NOTHING = "–"
-MAX_SIDE = 384
-MAX_LAYER_SIDE = 192
-_LOSSLESS_SIDE = 128  # small pictures are cheap exactly; larger ones are photographs
+MIN_SIDE, MAX_SIDE = 192, 384
 
 
 def number(value: float | None, digits: int = 3) -> str:
@@ -37,37 +35,33 @@ def percent(value: float | None, digits: int = 0) -> str:
 
 
 def picture_uri(picture: Image.Image) -> str:
-    """The picture as a `data:` URI, at most `MAX_SIDE` pixels wide and high."""
-    picture = _shrink(picture.convert("RGB"), MAX_SIDE)
-    return _lossless(picture) if max(picture.size) <= _LOSSLESS_SIDE else _jpeg(picture)
+    """The picture as a `data:` URI, its longer side between `MIN_SIDE` and `MAX_SIDE` pixels."""
+    return _jpeg(_fit(picture.convert("RGB"), MAX_SIDE))
 
 
 def backdrop_uri(picture: Image.Image) -> str:
     """The picture in pale grey, to lay a map over: the map's colours then mean the map alone."""
-    grey = _shrink(picture.convert("L"), MAX_LAYER_SIDE)
-    grey = grey.point(lambda value: round(95 + 0.6 * value))
-    return _lossless(grey) if max(grey.size) <= _LOSSLESS_SIDE else _jpeg(grey)
+    grey = _fit(picture.convert("L"), MIN_SIDE)
+    return _jpeg(grey.point(lambda value: round(95 + 0.6 * value)))
 
 
 def layer_uri(feedback: Feedback, name: str) -> str:
     """The map `name` as a transparent picture, see `Feedback.heatmap_layer`."""
-    return _lossless(_shrink(feedback.heatmap_layer(name), MAX_LAYER_SIDE))
+    layer = feedback.heatmap_layer(name)
+    layer.thumbnail((MIN_SIDE, MIN_SIDE), Image.Resampling.BOX)
+    return _uri(layer, "png", optimize=True)
 
 
-def _shrink(picture: Image.Image, side: int) -> Image.Image:
-    factor = side / max(picture.size)
-    if factor >= 1:
-        return picture
+def _fit(picture: Image.Image, largest: int) -> Image.Image:
+    side = max(picture.size)
+    # Browsers enlarge small pictures to a blur: a whole factor and a sharper filter keep their edges.
+    factor = min(largest / side, max(1, math.ceil(MIN_SIDE / side)))
     size = tuple(max(1, round(factor * length)) for length in picture.size)
-    return picture.resize(size, Image.Resampling.LANCZOS)
-
-
-def _lossless(picture: Image.Image) -> str:
-    return _uri(picture, "png", optimize=True)
+    return picture if factor == 1 else picture.resize(size, Image.Resampling.LANCZOS)
 
 
 def _jpeg(picture: Image.Image) -> str:
-    return _uri(picture, "jpeg", quality=85, optimize=True)
+    return _uri(picture, "jpeg", quality=90, subsampling=0, optimize=True)
 
 
 def _uri(picture: Image.Image, kind: str, **options) -> str:

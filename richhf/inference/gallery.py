@@ -65,7 +65,6 @@ def example_card(example: GalleryExample) -> str:
     predicted, truth = example.predicted, example.truth
     difference = predicted.difference(truth) if truth is not None else None
     note = f'<p class="note">{html.escape(example.note)}</p>' if example.note else ""
-    small = " small" if max(image.size) <= 128 else ""
     alt = f"Image generated for: {predicted.prompt}"
     panels = [
         f'<figure class="picture"><img src="{picture_uri(image)}" width="{image.width}" '
@@ -81,7 +80,7 @@ def example_card(example: GalleryExample) -> str:
             panels.append(f'<div class="pair {name}" role="group" aria-label="{name} map">{stages}</div>')
     bars = "".join(_score(name, truth, predicted) for name in SCORES if name in predicted.scores)
     return (
-        f'<article class="example{small}"{_order(difference)}>'
+        f'<article class="example"{_order(difference)}>'
         f'<header><p class="prompt">{marked_prompt(predicted, truth)}</p>{note}</header>'
         f'<div class="panels" style="--backdrop:url({backdrop_uri(image)});'
         f'--shape:{image.width}/{image.height}">{"".join(panels)}</div>'

@@ -90,7 +90,7 @@ def scatter_plot(predicted: Float[np.ndarray, " n"], true: Float[np.ndarray, " n
         )
     finite = np.isfinite(predicted) & np.isfinite(true)
     predicted, true = predicted[finite].astype(np.float64), true[finite].astype(np.float64)
-    frame = _Frame((-0.03, 1.03), (-0.03, 1.03), False, height=_WIDTH - _LEFT - _RIGHT + _TOP + _BOTTOM + 10)
+    frame = _Frame((-0.03, 1.03), (-0.03, 1.03), False, height=_WIDTH - _LEFT - _RIGHT + _TOP + 36, bottom=36)
     parts = [frame.axes((0.0, 0.25, 0.5, 0.75, 1.0), (0.0, 0.25, 0.5, 0.75, 1.0))]
     ends = np.array([0.0, 1.0])
     parts.append(frame.path(ends, ends, "identity"))
@@ -111,6 +111,7 @@ class _Frame:
     y_range: tuple[float, float]
     log: bool
     height: int = _HEIGHT
+    bottom: int = _BOTTOM
 
     def x(self, value: float) -> str:
         low, high = self.x_range
@@ -120,10 +121,12 @@ class _Frame:
         low, high = self.y_range
         if self.log:
             low, high, value = math.log(low), math.log(high), math.log(value)
-        return _short(self.height - _BOTTOM - (value - low) / (high - low) * (self.height - _TOP - _BOTTOM))
+        return _short(
+            self.height - self.bottom - (value - low) / (high - low) * (self.height - _TOP - _BOTTOM)
+        )
 
     def axes(self, x_ticks, y_ticks) -> str:
-        left, right, bottom = _LEFT, _WIDTH - _RIGHT, self.height - _BOTTOM
+        left, right, bottom = _LEFT, _WIDTH - _RIGHT, self.height - self.bottom
         parts = []
         for value in y_ticks:
             y = self.y(value)
@@ -136,10 +139,10 @@ class _Frame:
         return "".join(parts)
 
     def axis_names(self, x_name: str, y_name: str) -> str:
-        middle = (self.height - _BOTTOM + _TOP) / 2
+        middle = (self.height - self.bottom + _TOP) / 2
         return (
-            f'<text class="tick" x="{(_LEFT + _WIDTH - _RIGHT) / 2}" y="{self.height - 3}" '
-            f'text-anchor="middle">{x_name}</text>'
+            f'<text class="tick" x="{(_LEFT + _WIDTH - _RIGHT) / 2}" y="{self.height - 4}">'
+            f"{x_name}</text>"
             f'<text class="tick" transform="translate(8 {middle}) rotate(-90)">{y_name}</text>'
         )
 

@@ -111,11 +111,16 @@ def _asset(name: str) -> str:
 
 
 def _featured(examples: Sequence[GalleryExample]) -> str:
-    example = next((example for example in examples if example.label == "best"), examples[0])
-    chosen = (
-        "One of the best cases; the gallery below has a random sample. " if example.label == "best" else ""
-    )
+    best = [example for example in examples if example.label == "best"] or list(examples)
+    example = max(best, key=_shows)
+    chosen = "One of the best cases; the gallery has a random sample. " if example.label == "best" else ""
     return f'<p class="hint">{chosen}{_LEGEND}</p><div class="cards">{example_card(example)}</div>'
+
+
+def _shows(example: GalleryExample) -> int:
+    """How many of the maps and the words have something to show."""
+    feedback = example.truth or example.predicted
+    return sum(bool(heatmap.any()) for heatmap in feedback.heatmaps.values()) + any(feedback.misaligned)
 
 
 def _glance(metrics: Mapping) -> str:
