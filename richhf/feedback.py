@@ -10,7 +10,6 @@ import json
 import os
 import pathlib
 from collections.abc import Mapping
-from typing import SupportsFloat
 
 import numpy as np
 from jaxtyping import Float, UInt8
@@ -64,25 +63,25 @@ class Feedback:
         marked a pixel, or the predicted share. Higher is worse.
       words: the prompt's words, in order, without delimiters.
       misaligned: for each word, whether the image does not show what it says.
-      image_size: (height, width) of the image; taken from the heatmaps if there are any.
+      image_size: (height, width) of the image; taken from the heatmaps unless given.
 
     Raises:
       ValueError: for unknown names, values out of range, maps or flags that do not fit.
     """
 
     prompt: str
-    scores: Mapping[str, SupportsFloat] = dataclasses.field(default_factory=dict)
+    scores: Mapping[str, float | int] = dataclasses.field(default_factory=dict)
     heatmaps: Mapping[str, Float[np.ndarray, "h w"]] = dataclasses.field(default_factory=dict)
     words: tuple[str, ...] = ()
     misaligned: tuple[bool, ...] = ()
-    image_size: tuple[int, int] | None = None
+    image_size: tuple[int, int] = (0, 0)
 
     def __post_init__(self):
         scores = {name: _checked_score(name, v) for name, v in _in_order(self.scores, SCORES).items()}
         maps = {name: _checked_heatmap(name, v) for name, v in _in_order(self.heatmaps, HEATMAPS).items()}
         sizes = {name: value.shape for name, value in maps.items()}
-        size = self.image_size or next(iter(sizes.values()), None)
-        if size is None:
+        size = self.image_size if any(self.image_size) else next(iter(sizes.values()), (0, 0))
+        if min(size) < 1:
             raise ValueError("Feedback without heatmaps needs image_size=(height, width).")
         size = (int(size[0]), int(size[1]))
         for name, shape in sizes.items():
@@ -108,8 +107,6 @@ class Feedback:
             and self.heatmaps.keys() == other.heatmaps.keys()
             and all(np.array_equal(value, other.heatmaps[name]) for name, value in self.heatmaps.items())
         )
-
-    __hash__ = None
 
     @property
     def misaligned_words(self) -> tuple[str, ...]:
@@ -209,7 +206,7 @@ class Feedback:
         directory.mkdir(parents=True, exist_ok=True)
         stale = {f"{name}{end}" for name in HEATMAPS for end in (".npy", ".png", "_overlay.png")}
         for name, heatmap in self.heatmaps.items():
-            files = {
+            files: dict[str, np.ndarray | Image.Image] = {
                 f"{name}.npy": heatmap,
                 f"{name}.png": Image.fromarray(np.round(heatmap * 255).astype("u1")),
             }
@@ -299,7 +296,7 @@ def _in_order(values: Mapping[str, object], names: tuple[str, ...]) -> dict[str,
     return {name: values[name] for name in names if name in values}
 
 
-def _checked_score(name: str, value: SupportsFloat) -> float:
+def _checked_score(name: str, value: float) -> float:
     score = float(value)
     if not -_SLACK <= score <= 1.0 + _SLACK:
         raise ValueError(f"Score {name!r} is {score}, expected [0, 1]: a Likert mark m is (m - 1) / 4.")

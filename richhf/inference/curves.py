@@ -27,7 +27,9 @@ def learning_curves(log: Sequence[Mapping]) -> str:
     table = _table(log)
     names = [name for name in table if not name.startswith("eval/")]
     names.sort(key=lambda name: (_ORDER.index(name) if name in _ORDER else len(_ORDER), name))
-    losses, others, drawn = [], [], set()
+    losses: list[str] = []
+    others: list[str] = []
+    drawn: set[str] = set()
     for name in names:
         checks = {
             key: key.split("/")[1] for key in table if key.startswith("eval/") and _quantity(key) == name

@@ -56,7 +56,7 @@ def _fit(picture: Image.Image, largest: int) -> Image.Image:
     side = max(picture.size)
     # Browsers enlarge small pictures to a blur: a whole factor and a sharper filter keep their edges.
     factor = min(largest / side, max(1, math.ceil(MIN_SIDE / side)))
-    size = tuple(max(1, round(factor * length)) for length in picture.size)
+    size = (max(1, round(factor * picture.width)), max(1, round(factor * picture.height)))
     return picture if factor == 1 else picture.resize(size, Image.Resampling.LANCZOS)
 
 

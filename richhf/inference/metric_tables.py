@@ -39,7 +39,7 @@ class Column:
     def share(self, model: Mapping | None, ceiling: Mapping | None) -> float | None:
         """How much of the way from chance to the ceiling the model has gone."""
         value, top = self.value(model), self.value(ceiling)
-        if None in (value, top, self.chance) or top <= self.chance:
+        if value is None or top is None or self.chance is None or top <= self.chance:
             return None
         return (value - self.chance) / (top - self.chance)
 
@@ -85,8 +85,8 @@ TABLES: tuple[tuple[str, str, tuple[Column, ...]], ...] = (
     ),
     (
         "Misalignment heatmap",
-        "Where the image departs from its prompt. What is missing has no place in the picture, so annotators "
-        "agree less on this map than on the other.",
+        "Where the image departs from its prompt. Where something missing should have been, nobody "
+        "can know for sure.",
         _heatmap_columns("misalignment"),
     ),
     (
@@ -148,8 +148,8 @@ def metric_table(title: str, note: str, columns: tuple[Column, ...], metrics: Ma
         body.append(f'<tr class="{kind}"><th scope="row">{html.escape(name)}</th>{"".join(cells)}</tr>')
     shares = [column.share(metrics.get(MODEL), metrics.get(CEILING)) for column in columns]
     if any(share is not None for share in shares):
-        cells = "".join(f"<td{_start(i, starts)}>{percent(share)}</td>" for i, share in enumerate(shares))
-        body.append(f'<tr class="share"><th scope="row">Share of ceiling</th>{cells}</tr>')
+        row = "".join(f"<td{_start(i, starts)}>{percent(share)}</td>" for i, share in enumerate(shares))
+        body.append(f'<tr class="share"><th scope="row">Share of ceiling</th>{row}</tr>')
     return (
         f'<section class="table"><h3>{html.escape(title)}</h3><p class="hint">{html.escape(note)}</p>'
         f'<div class="scroll" tabindex="0" role="region" aria-label="{html.escape(title)}"><table><thead>'
@@ -169,8 +169,8 @@ def glance(metrics: Mapping) -> str:
         if floor is not None:
             marks.append(f'<i class="floor" style="--v:{_position(floor)}"></i>')
         for other in (metrics.get("compare") or {}).values():
-            if column.value(other) is not None:
-                marks.append(f'<i class="rival" style="--v:{_position(column.value(other))}"></i>')
+            if (rival := column.value(other)) is not None:
+                marks.append(f'<i class="rival" style="--v:{_position(rival)}"></i>')
         if value is not None:
             marks.append(f'<i class="bar" style="--v:{_position(value)}"></i>')
         described = f"{name}: {measure} {number(value)}, mean {number(floor)}, noise ceiling {number(top)}"
@@ -184,8 +184,8 @@ def glance(metrics: Mapping) -> str:
 
 
 def _best(column: Column, metrics: Mapping) -> float | None:
-    values = [column.value(result) for kind, _, result in rows(metrics) if kind != "ceiling"]
-    values = [value for value in values if value is not None]
+    found = [column.value(result) for kind, _, result in rows(metrics) if kind != "ceiling"]
+    values = [value for value in found if value is not None]
     if len(values) < 2:
         return None
     return max(values) if column.higher_is_better else min(values)
