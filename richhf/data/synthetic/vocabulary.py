@@ -35,11 +35,10 @@ def train_vocabulary(
     text += [
         mark_misaligned(prompt, [bool(f) for f in flag]) for prompt, flag in zip(prompts, flags, strict=True)
     ]
-    share = max(len(prompts) // 100, 20)
-    text += [f"{task}: {word}" for task in TASK_STRINGS.values() for word in ("a", "one")] * share
-    text += [word for words in grammar_words() for word in (words, f"{words}, {words}.")] * max(
-        share // 20, 3
-    )
+    text += [f"{task}: a" for task in TASK_STRINGS.values()] * max(len(prompts) // 20, 20)
+    # A piece must occur in two different strings of letters to be thought of: hence the commas.
+    known = {*grammar_words(), *" ".join(TASK_STRINGS.values()).split()}
+    text += [form for word in sorted(known) for form in (word, f"{word}, {word}.")] * 3
     model = io.BytesIO()
     sentencepiece.SentencePieceTrainer.train(
         sentence_iterator=iter(text),
