@@ -67,9 +67,10 @@ class Checkpoints:
             )
         except Exception as error:
             raise OSError(
-                f"the checkpoint of step {step} could not be written under {self._manager.directory}: {error}\n"
-                f"Earlier checkpoints are intact: {self.steps or 'none'}. Free space or choose another folder, then "
-                "run the same command again to go on."
+                f"the checkpoint of step {step} could not be written to {self._manager.directory}: {error}\n"
+                f"Earlier checkpoints are intact: {self.steps or 'none'}. Free space or choose another "
+                "folder, "
+                "then run the same command again to go on."
             ) from error
 
     def restore(self, target: TrainState, iterator: Any) -> TrainState | None:
@@ -114,7 +115,8 @@ class Checkpoints:
         if (folder / "ema_params").exists() != (target.ema_params is not None):
             raise MismatchError(
                 f"the checkpoint {folder} was written with the moving average of parameters "
-                f"{'off' if target.ema_params is not None else 'on'}; set ema_decay as it was, or use a new folder."
+                f"{'off' if target.ema_params is not None else 'on'}; set ema_decay as it was, or take a new "
+                "folder."
             )
         if target.ema_params is not None:
             items["ema_params"] = target.ema_params
@@ -158,10 +160,9 @@ def restore_params(
     """
     folder = find_checkpoint(checkpoint, step)
     name = "ema_params" if ema and (folder / "ema_params").exists() else "params"
-    checkpointer = ocp.PyTreeCheckpointer()
-    shapes = checkpointer.metadata(folder / name).item_metadata.tree
-    arguments = jax.tree.map(lambda _: ocp.RestoreArgs(restore_type=np.ndarray), shapes)
-    return checkpointer.restore(folder / name, args=ocp.args.PyTreeRestore(restore_args=arguments))
+    arguments = jax.tree.map(lambda _: ocp.RestoreArgs(restore_type=np.ndarray), saved_shapes(folder / name))
+    request = ocp.args.PyTreeRestore(restore_args=arguments)
+    return ocp.PyTreeCheckpointHandler().restore(folder / name, args=request)
 
 
 def find_checkpoint(checkpoint: str | os.PathLike, step: int | None = None) -> Path:
@@ -176,8 +177,8 @@ def find_checkpoint(checkpoint: str | os.PathLike, step: int | None = None) -> P
     if not steps or (step is not None and step not in steps):
         wanted = "a checkpoint" if step is None else f"a checkpoint of step {step}"
         raise ValueError(
-            f"no {wanted.removeprefix('a ')} in {given}: found steps {steps or 'none'}; give a run's MODEL_DIR, its "
-            f"{SUBFOLDER} folder, or {SUBFOLDER}/<step>."
+            f"no {wanted.removeprefix('a ')} in {given}: found steps {steps or 'none'}; give a run's "
+            f"MODEL_DIR, its {SUBFOLDER} folder, or {SUBFOLDER}/<step>."
         )
     return folder / str(steps[-1] if step is None else step)
 

@@ -1,4 +1,4 @@
-"""The input iterator's position as an item of an Orbax checkpoint, so that it is committed with the parameters."""
+"""The input iterator's position as an item of an Orbax checkpoint, committed with the parameters."""
 
 import dataclasses
 from typing import Any
@@ -11,8 +11,8 @@ from etils import epath
 class IteratorCheckpointHandler(ocp.CheckpointHandler):
     """Writes and reads iterators that have `save(filename)` and `restore(filename)` (clu's DatasetIterator).
 
-    Each process keeps its own position in `process-<index>-of-<count>`. Saving is synchronous: an asynchronous one
-    would record the position of a later batch.
+    Each process keeps its own position in `process-<index>-of-<count>`. Saving is synchronous: an
+    asynchronous one would record the position of a later batch.
     """
 
     def save(self, directory: epath.Path, args: "IteratorSave"):
@@ -29,7 +29,9 @@ class IteratorCheckpointHandler(ocp.CheckpointHandler):
         if not any(directory.glob(f"{name}*")):
             found = sorted(path.name for path in directory.iterdir())
             raise ValueError(
-                f"{directory} has no input position {name!r}, found {found}; resume with as many processes as wrote it."
+                f"{directory} has no input position {name!r}, found {found}; resume with as many processes "
+                "as "
+                "wrote it."
             )
         args.iterator.restore(directory / name)
         return args.iterator

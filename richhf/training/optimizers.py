@@ -45,7 +45,8 @@ def adamw(
       eps: added to the root of the second moment.
       weight_decay: share of each decayed parameter taken off per unit of learning rate.
       clip_norm: gradients are scaled down to this global norm; None leaves them.
-      no_decay: regular expression; a parameter whose path (`encoder/layer_0/mlp/wi/kernel`) matches is not decayed.
+      no_decay: regular expression; a parameter whose path (`encoder/layer_0/mlp/wi/kernel`) matches is not
+        decayed.
     """
     schedule = _as_schedule(learning_rate)
     update = optax.adamw(
@@ -73,7 +74,8 @@ def adafactor(
       min_dim_size_to_factor: smaller matrices keep their whole second moment.
       multiply_by_parameter_scale: scale each update by the parameter's root mean square.
       weight_decay: share of each decayed parameter taken off per step (not scaled by the learning rate).
-      clip_norm: gradients are scaled down to this global norm; None leaves them (updates are clipped by block).
+      clip_norm: gradients are scaled down to this global norm; None leaves them (updates are clipped by
+        block).
       no_decay: as for `adamw`.
     """
     schedule = _as_schedule(learning_rate)
@@ -91,7 +93,8 @@ def adafactor(
 def decay_mask(params: Any, no_decay: str = NO_DECAY) -> Any:
     """Which parameters are decayed: a tree of bool like params.
 
-    True for parameters of two axes or more whose path does not match no_decay: norms, biases and other vectors stay.
+    True for parameters of two axes or more whose path does not match no_decay: norms, biases and other
+    vectors stay.
     """
 
     def decays(path, value):

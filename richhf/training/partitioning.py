@@ -1,7 +1,7 @@
-"""Where arrays live: a device mesh, one table from logical axis names to mesh axes, and shardings made of both.
+"""Where arrays live: a device mesh, a table from logical axis names to mesh axes, and shardings of both.
 
-Parameters carry logical axis names (flax linen's `with_logical_partitioning`); the optimizer's state follows its
-parameters; batches are split over `data` and `fsdp`.
+Parameters carry logical axis names (flax linen's `with_logical_partitioning`); the optimizer's state
+follows its parameters; batches are split over `data` and `fsdp`.
 """
 
 import dataclasses
@@ -26,8 +26,13 @@ DEFAULT_RULES = (
     ("mlp", "model"),
     ("heads", "model"),
     ("joined_kv", "model"),
+    ("conv_out", "model"),
     ("embed", "fsdp"),
+    ("conv_in", "fsdp"),
     ("kv", None),
+    ("patch", None),
+    ("position", None),
+    ("relpos_buckets", None),
 )
 
 
@@ -39,8 +44,8 @@ class Partitioner:
       data: devices that hold whole copies and split the batch; -1 takes all that the other two leave.
       fsdp: devices that split the batch and the parameters' `embed` axis.
       model: devices that split heads, MLPs and the vocabulary.
-      rules: logical axis name to mesh axis (or None); see DEFAULT_RULES. An array's axis that its mesh axis does not
-        divide stays whole.
+      rules: logical axis name to mesh axis (or None); see DEFAULT_RULES. An array's axis that its mesh axis
+        does not divide stays whole.
       num_devices: use only the first so many devices; None takes all.
     """
 
@@ -63,8 +68,9 @@ class Partitioner:
             data = max(1, len(devices) // (self.fsdp * self.model))
         if data * self.fsdp * self.model != len(devices):
             raise ValueError(
-                f"a mesh of data={self.data} x fsdp={self.fsdp} x model={self.model} does not fit {len(devices)} "
-                f"device(s): the product must be {len(devices)}; data=-1 takes what the other two leave."
+                f"a mesh of data={self.data} x fsdp={self.fsdp} x model={self.model} does not fit "
+                f"{len(devices)} device(s): the product must be {len(devices)}; data=-1 takes what the "
+                "other two leave."
             )
         grid = np.asarray(devices).reshape(data, self.fsdp, self.model)
         return Mesh(grid, MESH_AXES, axis_types=(AxisType.Auto,) * len(MESH_AXES))
@@ -148,10 +154,11 @@ class Partitioner:
         return NamedSharding(self.mesh, PartitionSpec(*spec))
 
     def like_params(self, tree: Any, params: Any, shardings: Any) -> Any:
-        """The shardings of anything that mirrors parameters, such as the optimizer's state or a moving average.
+        """The shardings of anything that mirrors parameters: the optimizer's state, a moving average.
 
-        A leaf belongs to the parameter at the end of its path. Of the same shape, it is sharded as that parameter is;
-        Adafactor's `v_row` and `v_col` take its sharding without the axis that was averaged; all else is replicated.
+        A leaf belongs to the parameter at the end of its path. Of the same shape, it is sharded as that
+        parameter is; Adafactor's `v_row` and `v_col` take its sharding without the axis that was averaged;
+        all else is replicated.
 
         Args:
           tree: arrays or their shapes.

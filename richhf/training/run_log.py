@@ -19,8 +19,8 @@ class RunLog:
 
     Args:
       model_dir: the run's folder; `train_log.jsonl` and the TensorBoard events are written there.
-      start_step: the step that training goes on from; lines of later steps, left by a run that was killed after its
-        last checkpoint, are dropped.
+      start_step: the step that training goes on from; lines of later steps, left by a run that was killed
+        after its last checkpoint, are dropped.
       primary: whether this process writes.
     """
 
@@ -67,18 +67,18 @@ def read_log(model_dir: str | os.PathLike) -> list[dict[str, Any]]:
 
 
 class Progress:
-    """One line that says how far training is: redrawn on a terminal, else a new line at most every few seconds.
+    """A line that says how far training is: redrawn on a terminal, else a new one every few seconds.
 
     Args:
       total_steps: the last step.
-      start_step: the step that training goes on from.
       stream: where to write.
       interval: seconds between lines when stream is no terminal.
     """
 
-    def __init__(self, total_steps: int, *, start_step: int = 0, stream: Any = None, interval: float = 10.0):
+    def __init__(self, total_steps: int, *, stream: Any = None, interval: float = 10.0):
         self._stream = stream or sys.stderr
-        self._total, self._start, self._begin = total_steps, start_step, time.monotonic()
+        self._total = total_steps
+        self._first: tuple[int, float] | None = None
         self._live = self._stream.isatty()
         self._interval = 0.2 if self._live else interval
         self._last = -float("inf")
@@ -90,14 +90,16 @@ class Progress:
     def update(self, step: int, loss: float, images_per_second: float) -> None:
         """Shows a step, if it is time to."""
         now = time.monotonic()
+        self._first = self._first or (step, now)
         if now - self._last < self._interval and step != self._total:
             return
         self._last = now
-        left = (now - self._begin) / max(step - self._start, 1) * (self._total - step)
+        first, begin = self._first
+        left = _clock((now - begin) / (step - first) * (self._total - step)) if step > first else "?"
         width = len(str(self._total))
         text = (
             f"step {step:>{width}}/{self._total}  {step / self._total:4.0%}  loss {loss:.4g}  "
-            f"{images_per_second:.1f} images/s  {_clock(left)} left"
+            f"{images_per_second:.1f} images/s  {left} left"
         )
         end = "\n" if not self._live or step == self._total else ""
         print(("\r\033[K" if self._live else "") + text, end=end, file=self._stream, flush=True)

@@ -10,7 +10,7 @@ from jaxtyping import Array, Float, Int
 Schedule = Callable[[Int[Array, ""] | int], Float[Array, ""]]
 
 
-def create_learning_rate_schedule(
+def create_learning_rate_scheduler(
     factors: str | Sequence[str] = "constant * linear_warmup * rsqrt_decay",
     base_learning_rate: float = 1.0,
     warmup_steps: int = 1000,
@@ -29,14 +29,15 @@ def create_learning_rate_schedule(
     | `linear_decay` | from 1 at warmup_steps to min_ratio at decay_steps                                |
     | `cosine_decay` | half a cosine from 1 at warmup_steps to min_ratio at decay_steps                  |
 
-    The paper's schedule is `constant * linear_warmup * rsqrt_decay`: its peak is base_learning_rate (T5X's own
-    `rsqrt_decay` is not scaled by sqrt(warmup_steps), so divide T5X's base rate by that to compare).
+    The paper's schedule is `constant * linear_warmup * rsqrt_decay`: its peak is base_learning_rate (T5X's
+    own `rsqrt_decay` is not scaled by sqrt(warmup_steps), so divide T5X's base rate by that to compare).
 
     Args:
       factors: names joined by `*`, or a sequence of names.
       base_learning_rate: what `constant` is.
       warmup_steps: steps of warm-up; also where the decays begin.
-      decay_steps: the step at which `linear_decay` and `cosine_decay` end; usually the number of training steps.
+      decay_steps: the step at which `linear_decay` and `cosine_decay` end; usually the number of training
+        steps.
       min_ratio: what those two end at, as a share of the peak.
 
     Raises:
@@ -55,7 +56,8 @@ def create_learning_rate_schedule(
     ):
         raise ValueError(
             f"{' * '.join(names)} needs decay_steps behind warmup_steps, got decay_steps={decay_steps} and "
-            f"warmup_steps={warmup_steps}; set decay_steps to the number of training steps."
+            f"warmup_steps={warmup_steps}; set decay_steps to the number of training steps, or shorten the "
+            "warm-up."
         )
     if warmup_steps < 1 and {"linear_warmup", "rsqrt_decay"} & set(names):
         raise ValueError(f"{' * '.join(names)} needs warmup_steps >= 1, got {warmup_steps}.")

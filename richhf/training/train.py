@@ -4,7 +4,6 @@ import functools
 import math
 import os
 import signal
-import time
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
@@ -15,11 +14,14 @@ import numpy as np
 
 from richhf.training.checkpoints import Checkpoints, load_initial_params
 from richhf.training.interruption import Interrupted, SignalWatch
+from richhf.training.metrics_window import MetricsWindow
 from richhf.training.optimizers import Optimizer
 from richhf.training.partitioning import Partitioner
 from richhf.training.run_log import Progress, RunLog
 from richhf.training.train_state import TrainState
 from richhf.training.train_step import train_step
+
+EvalBatches = Callable[[], Iterable[tuple[Mapping[str, np.ndarray], int]]]
 
 
 @runtime_checkable
@@ -27,7 +29,7 @@ class Model(Protocol):
     """What can be trained."""
 
     def get_initial_variables(self, rng, input_shapes, input_types=None):
-        """Variables with the key `params`, in boxes with logical axis names; shapes and dtypes by batch name."""
+        """Variables with the key `params`, boxed with logical axis names; shapes and dtypes by feature."""
 
     def loss_fn(self, params, batch, dropout_rng):
         """The loss and its parts, scalars by name."""
@@ -44,7 +46,7 @@ def train(
     optimizer: Optimizer,
     total_steps: int,
     partitioner: Partitioner | None = None,
-    eval_batches: Mapping[str, Callable[[], Iterable[Mapping[str, np.ndarray]]]] | None = None,
+    eval_batches: Mapping[str, EvalBatches] | None = None,
     eval_period: int = 1000,
     log_period: int = 50,
     checkpoint_period: int = 1000,
@@ -54,20 +56,23 @@ def train(
     seed: int = 0,
     initial_checkpoint_path: str | None = None,
     image_panels: Callable[[Any, int], Mapping[str, np.ndarray]] | None = None,
+    on_ready: Callable[[], None] | None = None,
 ) -> TrainState:
     """Trains model, or goes on where model_dir's latest checkpoint is.
 
-    Run again after an interruption, it ends in the same parameters, bit by bit, as a run that was never interrupted.
+    Run again after an interruption, it ends in the same parameters, bit by bit, as a run that was never
+    interrupted.
 
     Args:
       model: see `Model`.
-      train_iterator: clu's DatasetIterator: `next`, `element_spec`, `save(filename)`, `restore(filename)`; batches of
-        one shape, this process's part.
+      train_iterator: clu's DatasetIterator: `next`, `element_spec`, `save(filename)`, `restore(filename)`;
+        batches of one shape, this process's part.
       model_dir: gets `checkpoints/`, `train_log.jsonl` and TensorBoard events.
       optimizer: from `richhf.training.optimizers`.
       total_steps: the last step.
       partitioner: where arrays live; None splits batches over all devices.
-      eval_batches: by name, a function that gives batches; their mean metrics are logged as `eval/<name>/<metric>`.
+      eval_batches: by name, a function that gives batches, each with its number of examples (the rest is
+        padding); mean metrics are logged as `eval/<name>/<metric>`.
       eval_period: evaluate after each so many steps, and at the end; 0 never.
       log_period: log the mean over each so many steps.
       checkpoint_period: save after each so many steps, and at the end.
@@ -77,6 +82,8 @@ def train(
       seed: of the initial parameters and of dropout.
       initial_checkpoint_path: start from this run's parameters instead of random ones (not when going on).
       image_panels: (parameters, step) to images [n h w c] by name, for TensorBoard, at each evaluation.
+      on_ready: called once when all settings have proved to fit and the state is there, before the first
+        step.
 
     Returns:
       The last state.
@@ -106,7 +113,7 @@ def train(
 
     primary = jax.process_index() == 0
     log = RunLog(model_dir, start_step=start, primary=primary)
-    progress = Progress(total_steps, start_step=start)
+    progress = Progress(total_steps)
     if primary:
         size = sum(math.prod(x.shape) for x in jax.tree.leaves(target.params))
         verb = f"going on from step {start}" if start else "starting"
@@ -127,7 +134,10 @@ def train(
     )
     eval_fn = jax.jit(model.eval_fn, out_shardings=partitioner.replicated)
     rng = jax.device_put(jax.random.fold_in(jax.random.key(seed), 1), partitioner.replicated)
-    window = _Window(batch_size, log.seconds_before)
+    window = MetricsWindow(batch_size, log.seconds_before)
+
+    if on_ready and primary:
+        on_ready()
 
     with SignalWatch() as signals:
         for step in range(start + 1, total_steps + 1):
@@ -138,14 +148,16 @@ def train(
             saving = last or step % checkpoint_period == 0 or signals.received is not None
             if saving or step % log_period == 0:
                 window.flush()
-            progress.update(step, window.loss, window.rate)
+            if window.loss is not None:
+                progress.update(step, window.loss, window.rate)
             if step % log_period == 0 or last:
                 log.scalars(step, window.summary())
             if eval_period and (last or step % eval_period == 0):
                 values = evaluate(eval_fn, state.eval_params, eval_batches or {}, partitioner)
                 if values:
                     log.scalars(step, values | {"seconds": window.seconds})
-                    progress.note(f"step {step}  " + "  ".join(f"{k} {v:.4g}" for k, v in values.items()))
+                    losses = {k.removeprefix("eval/"): v for k, v in values.items() if k.count("/") == 2}
+                    progress.note(f"step {step}  " + "  ".join(f"{k} {v:.4g}" for k, v in losses.items()))
                 if image_panels:
                     log.images(step, image_panels(state.eval_params, step))
             if saving:
@@ -207,75 +219,21 @@ def initializer(
 def evaluate(
     eval_fn: Callable[[Any, Any], Mapping[str, Any]],
     params: Any,
-    eval_batches: Mapping[str, Callable[[], Iterable[Mapping[str, np.ndarray]]]],
+    eval_batches: Mapping[str, EvalBatches],
     partitioner: Partitioner,
 ) -> dict[str, float]:
-    """The mean of eval_fn's metrics over each set of batches, weighted by batch size, as `eval/<name>/<metric>`."""
+    """The mean of eval_fn's metrics over each set of batches, by example, as `eval/<name>/<metric>`."""
     means = {}
     for name, batches in eval_batches.items():
         totals: dict[str, float] = {}
         count = 0
-        for batch in batches():
-            rows = len(next(iter(batch.values())))
+        for batch, rows in batches():
             metrics = jax.device_get(eval_fn(params, partitioner.shard_batch(batch)))
             count += rows
             for key, value in metrics.items():
                 totals[key] = totals.get(key, 0.0) + rows * float(value)
         means |= {f"eval/{name}/{key}": total / count for key, total in totals.items()}
     return means
-
-
-class _Window:
-    """The metrics since the last log line; a step's are read only when the next one is under way."""
-
-    def __init__(self, batch_size: int, seconds_before: float):
-        self._batch_size = batch_size
-        self._begin = time.monotonic() - seconds_before
-        self._pending: list[tuple[int, Mapping[str, Any]]] = []
-        self._values: list[dict[str, float]] = []
-        self._since = time.monotonic()
-        self.loss = math.nan
-
-    @property
-    def seconds(self) -> float:
-        """Seconds of training so far, those before a resume included."""
-        return round(time.monotonic() - self._begin, 3)
-
-    @property
-    def rate(self) -> float:
-        """Images per second since the last log line."""
-        return self._batch_size * max(len(self._values), 1) / max(time.monotonic() - self._since, 1e-9)
-
-    def add(self, step: int, metrics: Mapping[str, Any]) -> None:
-        """Takes a step's metrics and reads the step's before."""
-        self._read()
-        self._pending.append((step, metrics))
-
-    def flush(self) -> None:
-        """Waits for the newest step and reads it."""
-        self._read()
-
-    def _read(self) -> None:
-        for step, metrics in self._pending:
-            values = {name: float(value) for name, value in jax.device_get(metrics).items()}
-            if not all(math.isfinite(value) for value in values.values()):
-                parts = ", ".join(f"{name}={value:.6g}" for name, value in values.items())
-                raise FloatingPointError(
-                    f"loss or gradient not finite at step {step}: {parts}. The checkpoint before it is intact; lower the "
-                    "learning rate or clip_norm, or look at the batch of that step."
-                )
-            self._values.append(values)
-            self.loss = values["loss"]
-        self._pending = []
-
-    def summary(self) -> dict[str, float]:
-        """The means since the last summary (learning_rate: the last), with rate and time; starts a new window."""
-        names = self._values[-1]
-        values = {name: float(np.mean([v[name] for v in self._values])) for name in names}
-        values["learning_rate"] = self._values[-1]["learning_rate"]
-        values |= {"images_per_second": round(self.rate, 2), "seconds": self.seconds}
-        self._values, self._since = [], time.monotonic()
-        return values
 
 
 def _batch_spec(iterator: Any) -> tuple[dict[str, tuple[int, ...]], dict[str, Any]]:

@@ -60,7 +60,8 @@ def accumulate_gradients(
 ) -> tuple[Any, Metrics]:
     """The gradient and the metrics of one batch, averaged over its microbatches.
 
-    Microbatch i takes examples i, i + num_microbatches, ...: each device then slices its own examples and none move.
+    Microbatch i takes examples i, i + num_microbatches, ...: each device then slices its own examples and
+    none move.
 
     Returns:
       A tree like params, and scalars with the key `loss` among them.

@@ -50,7 +50,8 @@ def test_learns_and_logs(run, tmp_path, counting_iterator):
     batches = counting_iterator(seed=1)
     evaluation = [next(batches), next(batches)]
     odd = {name: x[:5] for name, x in evaluation[0].items()}
-    run(steps=40, eval_batches={"dev": lambda: [*evaluation, odd]}, eval_period=20, partitioner=Partitioner())
+    sizes = [(evaluation[0], 16), (evaluation[1], 16), (odd, 5)]
+    run(steps=40, eval_batches={"dev": lambda: sizes}, eval_period=20, partitioner=Partitioner())
     lines = read_log(tmp_path / "run")
     training = [line for line in lines if "loss" in line]
     assert [line["step"] for line in training] == list(range(2, 41, 2))

@@ -1,0 +1,98 @@
+"""Do data and model fit? Asked before anything is allocated or compiled."""
+
+import io
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import seqio
+from PIL import Image
+
+from richhf.data.datasets import DatasetConfig, get_task
+from richhf.data.records import read_records
+from richhf.feedback import AUGMENTED_PROMPT, MULTI_HEAD
+
+LENGTHS = ("image", "inputs", "targets")
+
+
+def check_data_fit(model: Any, cfg: DatasetConfig) -> seqio.Task | seqio.Mixture:
+    """Checks a data set against a `RichFeedbackModel`.
+
+    Args:
+      model: its config says image size, rows of the prompt and vocabulary size.
+      cfg: what is to be read; the files of its split must be there.
+
+    Returns:
+      The task or mixture.
+
+    Raises:
+      ValueError: unknown task or split; no records; lengths, image size or vocabulary that do not fit.
+    """
+    provider = get_task(cfg)
+    check_lengths(cfg.task_feature_lengths)
+    side, expected = cfg.task_feature_lengths["image"], model.config.vit.image_size
+    if side != expected:
+        raise ValueError(
+            f"TASK_FEATURE_LENGTHS['image'] is {side}, but the model takes images of {expected} px "
+            "(ViTConfig.image_size): set both to the size of the records."
+        )
+    for task in seqio.get_subtasks(provider):
+        file = task.source.list_shards(cfg.split)[0]
+        check_record_size(file, side)
+    vocabulary, rows = provider.output_features["inputs"].vocabulary, model.config.t5.vocab_size
+    if vocabulary.vocab_size > rows:
+        raise ValueError(
+            f"the vocabulary of {cfg.mixture_or_task_name} has {vocabulary.vocab_size} pieces, but the "
+            "model embeds "
+            f"{rows} (T5Config.vocab_size): set it to {vocabulary.vocab_size} or more, or use the "
+            "vocabulary that the "
+            "checkpoint was trained with."
+        )
+    return provider
+
+
+def check_lengths(lengths: Mapping[str, int]) -> None:
+    """Raises ValueError unless lengths has exactly the keys of LENGTHS, all positive."""
+    if sorted(lengths) != sorted(LENGTHS) or any(
+        not isinstance(value, int) or value < 1 for value in lengths.values()
+    ):
+        raise ValueError(
+            f"TASK_FEATURE_LENGTHS is {dict(lengths)}, expected positive numbers for {', '.join(LENGTHS)}, "
+            "such as "
+            "{'image': 64, 'inputs': 40, 'targets': 40}."
+        )
+
+
+def check_record_size(file: str, side: int) -> None:
+    """Raises ValueError unless the first record of a file has an image of side x side pixels and a prompt."""
+    record = next(read_records(file), None)
+    if record is None:
+        raise ValueError(f"{file} holds no record: write the data set again.")
+    missing = [name for name in ("image", "prompt") if not getattr(record, name)]
+    if missing:
+        raise ValueError(
+            f"the records of {file} have no {' and no '.join(missing)}: join labels with images and prompts "
+            "first "
+            "(`richhf prepare`)."
+        )
+    size = Image.open(io.BytesIO(record.image)).size
+    if size != (side, side):
+        raise ValueError(
+            f"the images of {file} are {size[0]} x {size[1]} px, but the task and the model expect {side} x "
+            f"{side}: "
+            f"set TASK_FEATURE_LENGTHS['image'] and ViTConfig.image_size, or make records of {side} px."
+        )
+
+
+def check_rows(model: Any, shape: Sequence[int], task_name: str) -> None:
+    """Raises ValueError unless encoder_input_tokens of this shape [b t l] has as many rows as the model takes."""
+    expected = model.config.rows
+    if shape[1] != expected:
+        fitting = MULTI_HEAD if expected == 1 else AUGMENTED_PROMPT
+        other = {MULTI_HEAD: AUGMENTED_PROMPT, AUGMENTED_PROMPT: MULTI_HEAD}[fitting]
+        raise ValueError(
+            f"the task {task_name!r} gives {shape[1]} prompt row(s) an image, but the model is {fitting} "
+            "and takes "
+            f"{expected}: set MIXTURE_OR_TASK_NAME to {task_name.replace(other, fitting)!r}, or use the "
+            "other model "
+            "file."
+        )

@@ -1,0 +1,29 @@
+r"""Evaluates a checkpoint on a split: tables, metrics.json, metrics.md and report.html.
+
+python -m launch.eval \
+    --gin_file=gin/models/tiny_multi_head.gin --gin_file=gin/data/synthetic.gin --gin_file=gin/runs/eval.gin \
+    --gin.MODEL_DIR=build/run
+
+Often set: CHECKPOINT (a run, or one step of it; MODEL_DIR by default), SPLIT, EVAL_OUTPUT_DIR, BATCH_SIZE,
+DATA_DIR, NUM_EXAMPLES, COMPARE ({'name': 'other/metrics.json'}). Use the files that the run was trained with.
+"""
+
+import sys
+from collections.abc import Sequence
+
+from launch.command import run
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Runs the job `evaluate` as gin configures it; returns the exit status."""
+
+    def job():
+        from launch import configurables
+
+        configurables.CONFIGURABLES["launch.evaluate"]()
+
+    return run("launch.eval", __doc__, job, argv)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

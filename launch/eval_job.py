@@ -1,0 +1,153 @@
+"""The evaluation job: a checkpoint over a split, and the files that say how good it is."""
+
+import os
+import shlex
+import sys
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import flax.linen as nn
+import jax
+import numpy as np
+import seqio
+
+from launch.data_fit import check_data_fit, check_rows
+from richhf.data.datasets import DatasetConfig, EvalBatch, eval_batches
+from richhf.data.records import read_records
+from richhf.evaluation import (
+    Gallery,
+    MeanFeedback,
+    evaluate_model,
+    jit_predict,
+    markdown_tables,
+    noise_ceiling,
+    record_batches,
+    text_tables,
+    with_comparisons,
+    write_metrics,
+)
+from richhf.feedback import SCORES
+from richhf.inference import GalleryExample, write_report
+from richhf.training.checkpoints import find_checkpoint, load_initial_params
+from richhf.training.run_log import read_log
+
+
+def evaluate(
+    *,
+    model: Any,
+    checkpoint: str,
+    output_dir: str,
+    dataset_cfg: DatasetConfig,
+    step: int | None = None,
+    register_tasks: Callable[[], Any] | None = None,
+    baseline_split: str = "train",
+    compare: Mapping[str, str] | None = None,
+    gallery: Gallery | None = None,
+    title: str = "RAHF",
+) -> dict:
+    """Evaluates a checkpoint: prints tables, writes metrics.json, metrics.md, report.html, returns the metrics.
+
+    Args:
+      model: the `RichFeedbackModel` that was trained.
+      checkpoint: a run's folder, or one step's.
+      output_dir: where to write.
+      dataset_cfg: what to evaluate on.
+      step: which step of the run; None: the latest.
+      register_tasks: registers the tasks over their data folder.
+      baseline_split: the split whose mean labels are the baseline.
+      compare: other runs' metrics.json by name, for the tables.
+      gallery: which examples to show.
+      title: the report's headline.
+    """
+    if register_tasks:
+        register_tasks()
+    provider = check_data_fit(model, dataset_cfg)
+    batches = peek(eval_batches(dataset_cfg), model, dataset_cfg.mixture_or_task_name)
+    folder = find_checkpoint(checkpoint, step)
+    params = load_initial_params(folder, param_shapes(model, dataset_cfg))
+    labels = record_files(provider, dataset_cfg.split)
+    truth = [path.parent / "truth" / path.name for path in labels]
+    mean = MeanFeedback()
+    for arrays in record_batches(read_records(record_files(provider, baseline_split))):
+        mean.add(arrays)
+    ceiling = None
+    if all(path.exists() for path in truth):
+        ceiling = noise_ceiling(
+            read_records(truth), read_records(labels), num_examples=dataset_cfg.num_examples
+        )
+    evaluation = evaluate_model(
+        jit_predict(model, params),
+        batches,
+        decode=provider.output_features["targets"].vocabulary.decode,
+        mean=mean,
+        noise_ceiling=ceiling,
+        gallery=gallery,
+        num_examples=dataset_cfg.num_examples,
+    )
+    about = {"task": dataset_cfg.mixture_or_task_name, "split": dataset_cfg.split, "step": int(folder.name)}
+    metrics = with_comparisons(evaluation.metrics | about, compare or {})
+    output = Path(output_dir)
+    write_metrics(output / "metrics.json", metrics)
+    write_text(output / "metrics.md", markdown_tables(metrics))
+    values = evaluation.values
+    known = ~np.isnan(values.true_scores)
+    report = write_report(
+        output / "report.html",
+        title=title,
+        metrics=metrics,
+        curves=read_log(folder.parent.parent),
+        examples=[
+            GalleryExample(e.image, e.truth, e.predicted, label=kind, note=e.filename)
+            for kind, examples in evaluation.gallery.items()
+            for e in examples
+        ],
+        points={
+            name: (values.predicted_scores[known[:, i], i], values.true_scores[known[:, i], i])
+            for i, name in enumerate(SCORES)
+            if known[:, i].any()
+        },
+        extra={"checkpoint": folder, **about, "command": f"python -m launch.eval {shlex.join(sys.argv[1:])}"},
+    )
+    print(text_tables(metrics))
+    print(f"\n{output / 'metrics.json'}\n{report}", flush=True)
+    return metrics
+
+
+def peek(batches: Iterator[EvalBatch], model: Any, task_name: str) -> Iterator[EvalBatch]:
+    """The same batches, after the first has been checked for its prompt rows."""
+    first = next(batches)
+    check_rows(model, first.features["encoder_input_tokens"].shape, task_name)
+
+    def all_of_them():
+        yield first
+        yield from batches
+
+    return all_of_them()
+
+
+def param_shapes(model: Any, cfg: DatasetConfig) -> Any:
+    """The model's parameters as shapes on the first device."""
+    lengths = cfg.task_feature_lengths
+    shapes = {
+        "image": (1, lengths["image"], lengths["image"], 3),
+        "encoder_input_tokens": (1, model.config.rows, lengths["inputs"]),
+    }
+    params = jax.eval_shape(
+        lambda: nn.meta.unbox(model.get_initial_variables(jax.random.key(0), shapes)["params"])
+    )
+    place = jax.sharding.SingleDeviceSharding(jax.devices()[0])
+    return jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=place), params)
+
+
+def record_files(provider: seqio.Task | seqio.Mixture, split: str) -> list[Path]:
+    """The record files of a split, in order."""
+    return [Path(file) for task in seqio.get_subtasks(provider) for file in task.source.list_shards(split)]
+
+
+def write_text(path: Path, text: str) -> None:
+    """Writes under a temporary name and renames."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{path.name}.tmp")
+    temporary.write_text(text, encoding="utf-8")
+    os.replace(temporary, path)

@@ -1,0 +1,187 @@
+"""T5X's command line: gin files, search paths and `--gin.NAME=VALUE`, with errors that name the near miss."""
+
+import ast
+import dataclasses
+import difflib
+import inspect
+import os
+import re
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any
+
+import gin
+
+BARE_WORD = re.compile(r"[\w./~:+-]+")
+
+
+class ConfigError(ValueError):
+    """A configuration that cannot work."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Flags:
+    """A parsed command line.
+
+    Attributes:
+      gin_files: in order; of two values of a name the later counts.
+      search_paths: where gin files and their includes are looked for, after the working folder.
+      bindings: gin lines of the `--gin.NAME=VALUE` flags, in order; they come after the files.
+    """
+
+    gin_files: tuple[str, ...]
+    search_paths: tuple[str, ...]
+    bindings: tuple[str, ...]
+
+
+def parse_flags(argv: Sequence[str]) -> Flags:
+    """Parses `--gin_file=F`, `--gin_search_paths=A,B` and `--gin.NAME=VALUE`, each as often as wanted.
+
+    VALUE is a gin value: a Python literal, `@reference` or `%MACRO`; a bare word or path is taken as a
+    string.
+
+    Raises:
+      ConfigError: any other argument.
+    """
+    values: dict[str, list[str]] = {"--gin_file": [], "--gin_search_paths": [], "--gin.": []}
+    rest = list(argv)
+    while rest:
+        name, equals, value = rest.pop(0).partition("=")
+        key = "--gin." if name.startswith("--gin.") else name
+        if key not in values:
+            known = ("--gin_file=FILE", "--gin_search_paths=FOLDER,FOLDER", "--gin.NAME=VALUE", "--help")
+            raise ConfigError(f"unknown argument {name!r}.{near(name, known)} Known: {', '.join(known)}.")
+        if not equals:
+            if key == "--gin." or not rest:
+                raise ConfigError(f"{name} has no value: write {name}=VALUE.")
+            value = rest.pop(0)
+        values[key].append(
+            f"{name.removeprefix('--gin.')} = {_gin_value(value)}" if key == "--gin." else value
+        )
+    paths = [path for value in values["--gin_search_paths"] for path in value.split(",") if path]
+    return Flags(tuple(values["--gin_file"]), tuple(paths), tuple(values["--gin."]))
+
+
+def load(flags: Flags, parameters: Mapping[str, Callable[..., Any]]) -> None:
+    """Reads files and bindings into gin, and checks that nothing is unknown or left open.
+
+    A macro that one file requires (`NAME = %gin.REQUIRED`) may be given by a file before it as well as
+    after it.
+
+    Args:
+      flags: the command line.
+      parameters: what gin files may configure, by module-qualified name; for suggestions.
+
+    Raises:
+      ConfigError: a file that is not there, a syntax error, an unknown name, or a REQUIRED one without a
+        value.
+    """
+    if not flags.gin_files:
+        raise ConfigError("no gin file: give at least one --gin_file=FILE; see gin/runs/*.gin for the jobs.")
+    for path in ("", *flags.search_paths):
+        gin.add_config_file_search_path(path)
+    given: dict[str, Any] = {}
+    for file in flags.gin_files:
+        _check_file(file, flags.search_paths)
+        with _explained(parameters):
+            gin.parse_config_file(file)
+        for name, value in macros().items():
+            if not is_required(value):
+                given[name] = value
+            elif name in given:
+                gin.bind_parameter(f"{name}/macro.value", given[name])
+    known = sorted({*macros(), *used_macros()})
+    with _explained(parameters):
+        gin.parse_config(list(flags.bindings))
+    unknown = [name for name in macros() if name not in known]
+    if unknown:
+        raise ConfigError(
+            f"no gin file uses {unknown[0]} (--gin.{unknown[0]}).{near(unknown[0], known)} "
+            f"Known: {', '.join(known)}."
+        )
+    undefined = [name for name in used_macros() if name not in macros()]
+    unset = [name for name, value in macros().items() if is_required(value)]
+    if missing := sorted({*undefined, *unset}):
+        raise ConfigError(
+            f"{', '.join(missing)} {'has' if len(missing) == 1 else 'have'} no value. Set each in a gin "
+            "file or as "
+            f"--gin.{missing[0]}=VALUE (MODEL comes from gin/models/*.gin, DATA_DIR and lengths from "
+            "gin/data/*.gin)."
+        )
+    with _explained(parameters):
+        gin.finalize()
+
+
+def macros() -> dict[str, Any]:
+    """Values of all macros by name; gin has no public way to list them."""
+    config = gin.config._CONFIG
+    return {
+        scope: params["value"] for (scope, name), params in config.items() if name == "gin.macro" and params
+    }
+
+
+def used_macros() -> list[str]:
+    """Names of the macros that any value refers to."""
+    references = gin.config.iterate_references(gin.config._CONFIG)
+    return sorted({"/".join(ref.scopes) for ref in references if ref.selector == "gin.macro"})
+
+
+def is_required(value: Any) -> bool:
+    """Whether a value is `%gin.REQUIRED`."""
+    return isinstance(value, gin.config.ConfigurableReference) and value.scopes == ["gin.REQUIRED"]
+
+
+def near(name: str, known: Iterable[str]) -> str:
+    """` Did you mean 'x'?`, or nothing."""
+    by_lower = {one.lower(): one for one in known}
+    found = difflib.get_close_matches(name.lower(), by_lower, n=1)
+    return f" Did you mean {by_lower[found[0]]!r}?" if found else ""
+
+
+def _gin_value(text: str) -> str:
+    try:
+        ast.literal_eval(text)
+    except (ValueError, SyntaxError):
+        return repr(text) if BARE_WORD.fullmatch(text) else text
+    return text
+
+
+def _check_file(file: str, search_paths: Sequence[str]) -> None:
+    folders = ("", *search_paths)
+    if any(os.path.isfile(os.path.join(folder, file)) for folder in folders):
+        return
+    places = [os.path.join(folder, os.path.dirname(file)) or "." for folder in folders]
+    there = [
+        os.path.join(os.path.dirname(file), name)
+        for place in places
+        if os.path.isdir(place)
+        for name in sorted(os.listdir(place))
+        if name.endswith(".gin")
+    ]
+    looked = ", ".join(os.path.abspath(place) for place in places)
+    raise ConfigError(f"no gin file {file!r} (looked in {looked}).{near(file, there)}")
+
+
+class _explained:
+    """Turns gin's errors inside the block into ConfigErrors that name the near miss."""
+
+    def __init__(self, parameters: Mapping[str, Callable[..., Any]]):
+        self._parameters = parameters
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, kind, error, traceback):
+        if not isinstance(error, (ValueError, SyntaxError, OSError, TypeError, ImportError)):
+            return
+        message = " ".join(str(error).split())
+        short = [name.split(".")[-1] for name in self._parameters]
+        if match := re.search(r"No configurable matching (?:reference )?'@?(?:[^']*/)?([^'/(]*)", message):
+            known = short + list(self._parameters)
+            message += f"{near(match[1], known)} Known: {', '.join(sorted(short))}."
+        elif match := re.search(r"Configurable '([^']*)' doesn't have a parameter named '([^']*)'", message):
+            target = self._parameters.get(match[1]) or dict(
+                zip(short, self._parameters.values(), strict=True)
+            ).get(match[1].split(".")[-1])
+            known = list(inspect.signature(target).parameters) if target else []
+            message += f"{near(match[2], known)} It has {', '.join(known)}."
+        raise ConfigError(message) from error

@@ -1,0 +1,32 @@
+r"""Trains a model, or goes on training it.
+
+python -m launch.train \
+    --gin_file=gin/models/tiny_multi_head.gin --gin_file=gin/data/synthetic.gin
+    --gin_file=gin/runs/train.gin \\ --gin.MODEL_DIR=build/run --gin.TRAIN_STEPS=2000
+
+Files: gin/models (MODEL), gin/data (DATA_DIR, TASK_FEATURE_LENGTHS), gin/runs/train.gin; later ones count,
+  then
+--gin.NAME=VALUE. Often set: MODEL_DIR, TRAIN_STEPS, BATCH_SIZE, DATA_DIR, MIXTURE_OR_TASK_NAME,
+TASK_FEATURE_LENGTHS, INITIAL_CHECKPOINT_PATH. Interrupted, the same command goes on. Writes
+MODEL_DIR/{checkpoints,train_log.jsonl,config.gin} and TensorBoard events.
+"""
+
+import sys
+from collections.abc import Sequence
+
+from launch.command import run
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Runs the job `train_job` as gin configures it; returns the exit status."""
+
+    def job():
+        from launch import configurables
+
+        configurables.CONFIGURABLES["launch.train_job"]()
+
+    return run("launch.train", __doc__, job, argv)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,72 @@
+"""The training job: data and model fitted together and handed to the trainer."""
+
+import os
+from collections.abc import Callable, Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+import gin
+from launch.data_fit import check_data_fit, check_rows
+from launch.panels import Panels
+from richhf.data.datasets import DatasetConfig, eval_batches, train_iterator
+
+CONFIG_FILE = "config.gin"
+
+
+def train_job(
+    *,
+    model: Any,
+    model_dir: str,
+    train_dataset_cfg: DatasetConfig,
+    train: Callable[..., Any],
+    register_tasks: Callable[[], Any] | None = None,
+    train_eval_dataset_cfg: DatasetConfig | None = None,
+    num_panels: int = 4,
+) -> Any:
+    """Trains and returns the last state.
+
+    Args:
+      model: a `RichFeedbackModel`.
+      model_dir: where everything is written; going on from its latest checkpoint, if there is one.
+      train_dataset_cfg: the training stream.
+      train: `richhf.training.train.train` with its settings bound.
+      register_tasks: registers the tasks over their data folder.
+      train_eval_dataset_cfg: what to measure the losses on during training; None: nothing.
+      num_panels: how many of its images are drawn for TensorBoard at each evaluation.
+    """
+    if register_tasks:
+        register_tasks()
+    check_data_fit(model, train_dataset_cfg)
+    if train_eval_dataset_cfg:
+        check_data_fit(model, train_eval_dataset_cfg)
+    iterator = train_iterator(train_dataset_cfg)
+    rows = iterator.element_spec["encoder_input_tokens"].shape
+    check_rows(model, rows, train_dataset_cfg.mixture_or_task_name)
+    settings = {}
+    if train_eval_dataset_cfg:
+        cfg = train_eval_dataset_cfg
+        settings["eval_batches"] = {cfg.split: lambda: counted_batches(cfg)}
+        if num_panels:
+            settings["image_panels"] = Panels(model, lambda: next(counted_batches(cfg)), num_panels)
+    return train(
+        model=model,
+        model_dir=model_dir,
+        train_iterator=iterator,
+        on_ready=lambda: write_config(model_dir),
+        **settings,
+    )
+
+
+def counted_batches(cfg: DatasetConfig) -> Iterable[tuple[Mapping[str, np.ndarray], int]]:
+    """Batches of a split with their numbers of examples, once through."""
+    return ((batch.features, batch.valid) for batch in eval_batches(cfg))
+
+
+def write_config(model_dir: str) -> None:
+    """Writes every gin value in use, defaults too, to MODEL_DIR/config.gin."""
+    path = Path(model_dir) / CONFIG_FILE
+    temporary = path.with_suffix(".tmp")
+    temporary.write_text(gin.operative_config_str(), encoding="utf-8")
+    os.replace(temporary, path)
