@@ -132,9 +132,9 @@ class Feedback:
             heatmap = np.asarray(Image.fromarray(heatmap).resize(size[::-1], Image.Resampling.BILINEAR))
         value = np.clip(heatmap, 0.0, 1.0)[..., None]
         low, high = (np.asarray(colour, np.float32) for colour in HEATMAP_COLOURS[name])
-        # The power lifts what one of three annotators marked, without making a haze of a model's small values.
+        # The power lifts what one of three annotators marked, with little haze from a model's small values.
         rgba = np.concatenate([low + (high - low) * value, 255.0 * value**0.7], axis=-1)
-        return Image.fromarray(np.round(rgba).astype(np.uint8), "RGBA")
+        return Image.fromarray(np.round(rgba).astype(np.uint8))
 
     def overlay(self, name: str, image: ImageLike, *, alpha: float = 0.8) -> Image.Image:
         """The map drawn over the image, the image greyed so that the map's colour stands alone.
