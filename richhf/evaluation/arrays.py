@@ -3,6 +3,7 @@
 import dataclasses
 import itertools
 from collections.abc import Iterable, Iterator, Sequence
+from typing import Any
 
 import numpy as np
 from jaxtyping import Bool, Float, UInt8
@@ -39,8 +40,8 @@ class FeedbackArrays:
     prompts: list[str]
     filenames: list[str]
     keyword_valid: Bool[np.ndarray, " n"]
-    score_valid: Bool[np.ndarray, "n 4"] | None = None
-    heatmap_valid: Bool[np.ndarray, "n 2"] | None = None
+    score_valid: Bool[np.ndarray, "n 4"] = None  # type: ignore[assignment]
+    heatmap_valid: Bool[np.ndarray, "n 2"] = None  # type: ignore[assignment]
 
     def __post_init__(self):
         n = len(self.filenames)
@@ -68,10 +69,11 @@ class FeedbackArrays:
     def select(self, indices: Sequence[int] | slice) -> "FeedbackArrays":
         """The examples at `indices`, in that order."""
         rows = np.arange(len(self))[indices]
-        fields = {field.name: getattr(self, field.name) for field in dataclasses.fields(self)}
-        return FeedbackArrays(
-            **{k: [v[i] for i in rows] if isinstance(v, list) else v[rows] for k, v in fields.items()}
-        )
+        chosen: dict[str, Any] = {}
+        for field in dataclasses.fields(self):
+            value = getattr(self, field.name)
+            chosen[field.name] = [value[i] for i in rows] if isinstance(value, list) else value[rows]
+        return FeedbackArrays(**chosen)
 
 
 def records_to_arrays(

@@ -77,7 +77,10 @@ def flag_every_word(prompts: Iterable[str]) -> list[str]:
 def noise_ceiling(
     truth: Iterable[Record], labels: Iterable[Record], *, num_examples: int | None = None
 ) -> dict:
-    """What a perfect model would score: the noiseless truth, evaluated against the annotators' labels.
+    """What the noiseless truth scores against the annotators' labels.
+
+    A yardstick rather than a bound: the truth has hard edges, and a map that is blurred as annotators scatter
+    their points can come closer to what they mark, by MSE, KLD and AUC-Judd above all.
 
     Args:
       truth: noiseless records; a prompt missing there is taken from the labels.

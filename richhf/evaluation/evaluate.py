@@ -1,7 +1,6 @@
 """From predictions and targets to the paper's metrics, all at once or batch by batch."""
 
 import math
-from collections.abc import Iterable
 
 import numpy as np
 
@@ -74,18 +73,18 @@ def summarise(values: ExampleValues) -> dict:
         name: {metric: _mean(value) for metric, value in values.heatmaps[name].items()} for name in HEATMAPS
     }
     valid = np.flatnonzero(values.keyword_valid)
-    keywords = keyword_metrics(
+    rates = keyword_metrics(
         [values.predicted_keywords[i] for i in valid], [values.true_keywords[i] for i in valid]
     )
     keywords = {
-        name: {metric: _number(value) for metric, value in part.items()} for name, part in keywords.items()
+        name: {metric: _number(value) for metric, value in part.items()} for name, part in rates.items()
     }
     return {"scores": scores, "heatmaps": maps, KEYWORDS: keywords}
 
 
 def flatten_metrics(metrics: dict, prefix: str = "") -> dict[str, float]:
     """Nested metrics as one level, `{"scores/plausibility/plcc": 0.7, ...}`; undefined ones are left out."""
-    flat = {}
+    flat: dict[str, float] = {}
     for name, value in metrics.items():
         if isinstance(value, dict):
             flat |= flatten_metrics(value, f"{prefix}{name}/")
@@ -94,8 +93,8 @@ def flatten_metrics(metrics: dict, prefix: str = "") -> dict[str, float]:
     return flat
 
 
-def _mean(values: Iterable[float]) -> float | None:
-    known = np.asarray(values)[~np.isnan(values)]
+def _mean(values: np.ndarray) -> float | None:
+    known = values[~np.isnan(values)]
     return float(known.mean()) if known.size else None
 
 

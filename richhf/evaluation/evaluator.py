@@ -113,7 +113,7 @@ def evaluate_model(
             bar.update(batch.valid)
     values = model.values()
     result = summarise(values)
-    metrics = {"model": result, "mean_baseline": baseline.result()}
+    metrics: dict = {"model": result, "mean_baseline": baseline.result()}
     if noise_ceiling is not None:
         metrics["noise_ceiling"] = noise_ceiling
         metrics["ceiling_share"] = ceiling_share(result, noise_ceiling)

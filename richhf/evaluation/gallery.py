@@ -6,7 +6,7 @@ import heapq
 import numpy as np
 from jaxtyping import UInt8
 
-from richhf.data.words import flag_words, read_marks, split_words
+from richhf.data.words import flag_words, split_words
 from richhf.evaluation.arrays import FeedbackArrays
 from richhf.evaluation.heatmaps import resize_maps
 from richhf.feedback import HEATMAPS, SCORES, Feedback
@@ -105,9 +105,9 @@ def _example(
     image: np.ndarray, predicted: FeedbackArrays, target: FeedbackArrays, index: int, quality: float
 ) -> GalleryExample:
     size = image.shape[:2]
-    true_flags = ()
+    true_flags: tuple[bool, ...] = ()
     if target.keyword_valid[index]:
-        true_flags = tuple(flag for _, flag in read_marks(target.keywords[index]))
+        true_flags = flag_words(target.prompts[index], target.keywords[index])
     predicted_flags = flag_words(target.prompts[index], predicted.keywords[index])
     return GalleryExample(
         image=image.copy(),

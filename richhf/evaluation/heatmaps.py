@@ -6,17 +6,18 @@ metric has no meaning. Degenerate maps:
 | | mse | cc | kld | sim | nss | auc_judd |
 |---|---|---|---|---|---|---|
 | truth empty (all 0) | defined | nan | nan | nan | nan | nan |
-| truth constant above 0 | defined | nan | defined | defined | 0 (to rounding) | nan if all pixels are > 0 |
+| truth constant above 0 | defined | nan | defined | defined | 0 (to rounding) | nan |
 | prediction constant | defined | 0 | as uniform | as uniform | 0 | 0.5 |
 
 The truth's fault is nan and the sample is left out of the mean; a prediction without any information counts,
 with the value of chance, so that a model cannot gain by predicting constant maps.
 """
 
+from typing import Any
+
 import numpy as np
 import PIL.Image
 from jaxtyping import Array, Float, Real
-from numpy.typing import ArrayLike
 
 EPS = 1e-8
 _SLACK = 1e-6  # float32 rounding of a bilinear resize may pass 1 by this much
@@ -37,8 +38,7 @@ def mse(pred: Maps, true: Maps) -> PerMap:
       `[b]` float64, 0 for equal maps; lower is better.
 
     Raises:
-      ValueError: shapes differ, or values are not finite or not in [0, 1] (all metrics of this file raise
-        it).
+      ValueError: shapes differ, or values are not finite or not in [0, 1]; so do all metrics of this file.
     """
     pred, true = _pixels(pred, true)
     return np.mean(np.square(pred - true), axis=1)
@@ -164,7 +164,7 @@ def resize_maps(maps: Real[np.ndarray, "b h w"], size: tuple[int, int]) -> Float
     return resized
 
 
-def _pixels(pred: ArrayLike, true: ArrayLike) -> tuple[Pixels, Pixels]:
+def _pixels(pred: Any, true: Any) -> tuple[Pixels, Pixels]:
     pred, true = np.asarray(pred), np.asarray(true)
     if pred.ndim != 3 or pred.shape != true.shape or 0 in pred.shape[1:]:
         raise ValueError(

@@ -81,5 +81,5 @@ def _rates(hits: int, alarms: int, misses: int) -> tuple[float, float, float]:
     return precision, recall, 2 * hits / (2 * hits + alarms + misses) if hits else 0.0
 
 
-def _describe(texts: object) -> str:
+def _describe(texts: Sequence[str]) -> str:
     return f"one text {texts!r}" if isinstance(texts, str) else f"{len(texts)} texts"

@@ -91,13 +91,15 @@ def ceiling_share(result: Mapping, ceiling: Mapping) -> dict:
     Chance is 0, and 0.5 for AUC-Judd. None where a metric is undefined, where the ceiling is not above
     chance, and for MSE and KLD, where lower is better and no value stands for chance.
     """
-    shares = {}
+    shares: dict = {}
     for name, value in result.items():
         top = ceiling.get(name)
         if isinstance(value, Mapping):
             shares[name] = ceiling_share(value, top or {})
             continue
         chance = _CHANCE.get(name, 0.0)
-        undefined = value is None or top is None or name in _LOWER_IS_BETTER or top <= chance
-        shares[name] = None if undefined else (value - chance) / (top - chance)
+        if value is None or top is None or name in _LOWER_IS_BETTER or top <= chance:
+            shares[name] = None
+        else:
+            shares[name] = (value - chance) / (top - chance)
     return shares

@@ -1,12 +1,12 @@
 """Agreement of predicted and true scores: Pearson (PLCC) and Spearman (SRCC) correlation (paper, 4.2)."""
 
 from collections.abc import Sequence
+from typing import Any, SupportsFloat
 
 import numpy as np
 from jaxtyping import Array, Float, Real
-from numpy.typing import ArrayLike
 
-Vector = Real[np.ndarray, " n"] | Real[Array, " n"] | Sequence[float]
+Vector = Real[np.ndarray, " n"] | Real[Array, " n"] | Sequence[SupportsFloat]
 
 
 def plcc(pred: Vector, true: Vector) -> float:
@@ -63,7 +63,7 @@ def _pearson(pred: Float[np.ndarray, " n"], true: Float[np.ndarray, " n"]) -> fl
     return float(np.clip(r, -1.0, 1.0))
 
 
-def _pair(pred: ArrayLike, true: ArrayLike) -> tuple[Float[np.ndarray, " n"], Float[np.ndarray, " n"]]:
+def _pair(pred: Any, true: Any) -> tuple[Float[np.ndarray, " n"], Float[np.ndarray, " n"]]:
     pred, true = np.asarray(pred, np.float64), np.asarray(true, np.float64)
     if pred.ndim != 1 or pred.shape != true.shape:
         raise ValueError(

@@ -1,12 +1,12 @@
 """The paper's four tables (scores, two heatmaps, keywords) as Markdown and for the terminal.
 
 Rows: predict-the-mean, flag-every-word (keywords only), other runs, the model, the noise ceiling and the
-  model's
-share of it; those that `metrics.json` lacks are left out. Keywords are in per cent, as in the paper.
+model's share of it; those that `metrics.json` lacks are left out. Keywords are in per cent, as in the paper.
 """
 
 import dataclasses
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
 
 from richhf.feedback import HEATMAPS, KEYWORDS, SCORES
 
@@ -58,40 +58,53 @@ def text_tables(metrics: Mapping, *, name: str = "this model") -> str:
 def paper_tables(metrics: Mapping, *, name: str = "this model") -> tuple[Table, ...]:
     """The four tables: scores, implausibility map, misalignment map, keywords."""
     scores = [
-        (f"{score} {metric.upper()}", ("scores", score, metric), _three)
+        _Column(score, tuple(("scores", score, metric) for metric in ("plcc", "srcc")), _three)
         for score in SCORES
-        for metric in ("plcc", "srcc")
     ]
     keywords = [
-        (f"{metric.capitalize()} {label}", (KEYWORDS, convention, metric), _per_cent)
-        for convention, label in (("pooled", "pooled"), ("per_sample", "per sample"))
-        for metric in ("precision", "recall", "f1")
+        _Column(
+            label,
+            tuple((KEYWORDS, convention, metric) for metric in ("precision", "recall", "f1")),
+            _per_cent,
+        )
+        for convention, label in (("pooled", "pooled"), ("per_sample", "mean over samples"))
     ]
     n = metrics.get("examples")
     over = f" ({n} examples)" if n else ""
     return (
-        _table(f"Scores{over}", scores, metrics, name),
+        _table(f"Scores, PLCC / SRCC{over}", scores, metrics, name),
         *(
             _table(f"{heatmap.capitalize()} heatmap{over}", _map_columns(heatmap), metrics, name)
             for heatmap in HEATMAPS
         ),
-        _table(f"Misaligned keywords, per cent{over}", keywords, metrics, name),
+        _table(f"Misaligned keywords, precision / recall / F1 in per cent{over}", keywords, metrics, name),
     )
 
 
-_Column = tuple[str, tuple[str, ...], Callable[[float], str]]
+@dataclasses.dataclass(frozen=True)
+class _Column:
+    """A column's title, where its values lie in a result (joined by slashes), how one is shown."""
+
+    title: str
+    paths: tuple[tuple[str, ...], ...]
+    show: Callable[[float], str]
+
+    def cell(self, result: Any, show: Callable[[float], str] | None = None) -> str:
+        values = [_lookup(result, path) for path in self.paths]
+        show = show or self.show
+        return " / ".join(UNDEFINED if value is None else show(value) for value in values)
 
 
 def _map_columns(heatmap: str) -> list[_Column]:
     titles = {"cc": "CC", "kld": "KLD", "sim": "SIM", "nss": "NSS", "auc_judd": "AUC-Judd"}
     return [
-        ("MSE", ("heatmaps", heatmap, "mse"), _five),
-        ("MSE GT=0", ("heatmaps", heatmap, "mse_empty"), _five),
-        *((title, ("heatmaps", heatmap, metric), _three) for metric, title in titles.items()),
+        _Column("MSE", (("heatmaps", heatmap, "mse"),), _five),
+        _Column("MSE GT=0", (("heatmaps", heatmap, "mse_empty"),), _five),
+        *(_Column(title, (("heatmaps", heatmap, metric),), _three) for metric, title in titles.items()),
     ]
 
 
-def _table(title: str, columns: list[_Column], metrics: Mapping, name: str) -> Table:
+def _table(title: str, columns: Sequence[_Column], metrics: Mapping, name: str) -> Table:
     results = [
         ("predict the mean", metrics.get("mean_baseline")),
         ("flag every word", metrics.get("flag_every_word")),
@@ -99,22 +112,20 @@ def _table(title: str, columns: list[_Column], metrics: Mapping, name: str) -> T
         (name, metrics["model"]),
         ("noise ceiling", metrics.get("noise_ceiling")),
     ]
-    rows = []
-    for row, result in results:
-        values = [_lookup(result, path) for _, path, _ in columns]
-        if result and columns[0][1][0] in result:
-            shown = [
-                UNDEFINED if v is None else show(v) for v, (_, _, show) in zip(values, columns, strict=True)
-            ]
-            rows.append((row, *shown))
-    shares = [_lookup(metrics.get("ceiling_share"), path) for _, path, _ in columns]
-    if any(share is not None for share in shares):
-        shown = [UNDEFINED if share is None else f"{100 * share:.0f} %" for share in shares]
-        rows.append(("share of ceiling", *shown))
-    return Table(title=title, header=("", *(column for column, _, _ in columns)), rows=tuple(rows))
+    group = columns[0].paths[0][0]
+    rows = [
+        (row, *(column.cell(result) for column in columns))
+        for row, result in results
+        if group in (result or ())
+    ]
+    shares = metrics.get("ceiling_share")
+    if shares:
+        cells = (column.cell(shares, lambda share: f"{100 * share:.0f}") for column in columns)
+        rows.append(("% of ceiling", *cells))
+    return Table(title=title, header=("", *(column.title for column in columns)), rows=tuple(rows))
 
 
-def _lookup(result: Mapping | None, path: tuple[str, ...]) -> float | None:
+def _lookup(result: Any, path: tuple[str, ...]) -> float | None:
     for key in path:
         result = result.get(key) if isinstance(result, Mapping) else None
     return result

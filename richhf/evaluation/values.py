@@ -2,6 +2,7 @@
 
 import dataclasses
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 from jaxtyping import Bool, Float
@@ -105,7 +106,7 @@ def concatenate_values(parts: Sequence[ExampleValues]) -> ExampleValues:
     if not parts:
         raise ValueError("Nothing was evaluated: expected at least one batch of examples.")
 
-    def join(pieces: list) -> object:
+    def join(pieces: list) -> Any:
         if isinstance(pieces[0], dict):
             return {key: join([piece[key] for piece in pieces]) for key in pieces[0]}
         if isinstance(pieces[0], list):
