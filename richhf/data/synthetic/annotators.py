@@ -84,7 +84,7 @@ def region_of(rng: np.random.Generator, mask: Bool[np.ndarray, "h w"], notice: f
 
 def place_points(
     rng: np.random.Generator, region: Region, people: int, spacing: float
-) -> list[Float[np.ndarray, "k 2"]]:
+) -> list[Float[np.ndarray, "_ 2"]]:
     """For each of `people`, points that cover a region at random, no two closer than `spacing` pixels."""
     x, y = region.pixels.T.astype(np.float32)
     far = (x[:, None] - x) ** 2 + (y[:, None] - y) ** 2 >= np.float32(spacing**2)
@@ -102,7 +102,7 @@ def place_points(
     return [region.pixels[row[row >= 0]] for row in order]
 
 
-def true_map(placed: list[list[Float[np.ndarray, "k 2"]]], size: int) -> Float[np.ndarray, "h w"]:
+def true_map(placed: list[list[Float[np.ndarray, "_ 2"]]], size: int) -> Float[np.ndarray, "h w"]:
     """Mean over careful annotators of the disks around the points with which they cover the known regions.
 
     Args:
@@ -132,7 +132,7 @@ def annotate(
     people: tuple[Annotator, ...],
     *,
     regions: dict[str, list[Region]],
-    placed: dict[str, list[list[Float[np.ndarray, "k 2"]]]],
+    placed: dict[str, list[list[Float[np.ndarray, "_ 2"]]]],
     vague: list[Float[np.ndarray, "2"]],
     objects: Float[np.ndarray, "m 2"],
     prompt: str,
@@ -193,7 +193,7 @@ def _mark(
     rng: np.random.Generator,
     person: Annotator,
     regions: list[Region],
-    placed: list[Float[np.ndarray, "k 2"]],
+    placed: list[Float[np.ndarray, "_ 2"]],
     objects: Float[np.ndarray, "m 2"],
     size: int,
 ) -> list[Float[np.ndarray, "2"]]:
@@ -207,5 +207,5 @@ def _mark(
     return marked
 
 
-def _inside(points: list[Float[np.ndarray, "2"]], size: int) -> Float[np.ndarray, "k 2"]:
+def _inside(points: list[Float[np.ndarray, "2"]], size: int) -> Float[np.ndarray, "_ 2"]:
     return np.clip(np.array(points, np.float64).reshape(-1, 2), 0, size - 1)

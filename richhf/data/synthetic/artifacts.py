@@ -151,8 +151,8 @@ def reform(artifact: Artifact, distance: Plane, x: Plane, y: Plane) -> Plane:
         changed = np.minimum(np.maximum(distance, hole), shards)
     elif artifact.kind == "protrusion":
         bend = np.float32(0.35) * np.sin(along / radius * np.float32(3.2) + np.float32(6.3 * artifact.phase))
-        stem = np.abs(across - radius * bend) - radius * np.float32(0.2 + 0.08 * artifact.severity)
-        tip = radius * np.float32(0.45 + 0.3 * artifact.severity)
+        stem = np.abs(across - radius * bend) - radius * np.float32(0.25 + 0.08 * artifact.severity)
+        tip = radius * np.float32(0.55 + 0.35 * artifact.severity)
         changed = np.minimum(
             distance, np.maximum(np.maximum(stem, along - tip), -along - radius * np.float32(0.5))
         )

@@ -42,14 +42,16 @@ class Sample:
     Attributes:
       record: what the annotators' marks were consolidated to, with image and prompt.
       truth: the noiseless record; maps are means over careful annotators, labels exact, scores continuous.
+      scene: what is shown.
       artifacts: what was damaged.
-      description: what is wrong with the prompt.
+      description: what is said of it, and what of that is wrong.
       annotations: the marks that `record` was made of.
       regions: by heatmap name, the masks of the truly faulty pixels, one for each fault with a place.
     """
 
     record: Record
     truth: Record
+    scene: Scene
     artifacts: tuple[Artifact, ...]
     description: Description
     annotations: tuple[Annotation, ...]
@@ -137,7 +139,7 @@ def make_sample(seed: int, split: str, index: int, *, size: int, people: tuple[A
         labels=tuple(int(not flag) for flag in misaligned),
         prompt=prompt.text,
     )
-    return Sample(record, truth, artifacts, description, tuple(annotations), masks)
+    return Sample(record, truth, scene, artifacts, description, tuple(annotations), masks)
 
 
 def draw(

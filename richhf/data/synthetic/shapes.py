@@ -28,9 +28,9 @@ def _square(x, y):
 
 
 def _triangle(x, y):
-    y = y + np.float32(0.12)
+    y = y + np.float32(0.1)
     slanted = ROOT3_2 * np.abs(x) + np.float32(0.5) * y
-    return np.maximum(slanted, -y) - np.float32(0.6)
+    return np.maximum(slanted, -y) - np.float32(0.56)
 
 
 def _star(x, y):

@@ -1,0 +1,156 @@
+import errno
+import importlib
+import json
+import pathlib
+
+import pytest
+
+from richhf.data.records import read_records
+from richhf.data.synthetic.statistics import sha256
+from richhf.data.synthetic.synthesize import list_shards, synthesize
+
+REQUEST = {"train": 260, "dev": 3, "test": 5, "size": 32, "seed": 4}
+
+
+def contents(folder):
+    return {
+        str(path.relative_to(folder)): path.read_bytes()
+        for path in sorted(folder.rglob("*"))
+        if path.is_file()
+    }
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory):
+    out = tmp_path_factory.mktemp("synthetic") / "set"
+    return out, synthesize(out, **REQUEST, workers=1)
+
+
+def test_files(made):
+    out, _ = made
+    shards = [
+        "dev-00000-of-00001",
+        "test-00000-of-00001",
+        "train-00000-of-00002",
+        "train-00001-of-00002",
+    ]
+    expected = {f"{name}.tfrecord" for name in shards}
+    expected |= {f"truth/{name}.{end}" for name in shards for end in ("tfrecord", "jsonl")}
+    assert set(contents(out)) == expected | {"vocabulary.model", "lexicon.json", "dataset_info.json"}
+
+
+def test_truth_has_the_records_order_and_prompts(made):
+    out, _ = made
+    for shard in list_shards({"train": 260, "dev": 3, "test": 5}):
+        records, truths = (list(read_records(path(out))) for path in (shard.records, shard.truth))
+        lines = [json.loads(line) for line in shard.summary(out).read_text().splitlines()]
+        assert len(records) == len(truths) == len(lines) == shard.stop - shard.start
+        for record, truth, line in zip(records, truths, lines, strict=True):
+            assert (record.filename, record.prompt) == (truth.filename, truth.prompt)
+            assert (record.filename, record.prompt) == (line["filename"], line["prompt"])
+            assert line["misaligned"] == [1 - label for label in truth.labels]
+            assert record.decode_image().shape == (32, 32, 3)
+            assert truth.image is None
+
+
+def test_info(made):
+    out, info = made
+    assert info == json.loads((out / "dataset_info.json").read_text())
+    assert info["complete"]
+    assert info["counts"] == {"train": 260, "dev": 3, "test": 5}
+    assert 0.05 < info["shares"]["without_artifacts"] < 0.2
+    assert 0.05 < info["shares"]["without_misalignments"] < 0.2
+    for agreement in info["agreement"].values():
+        assert sum(agreement["spread"]) == pytest.approx(1, abs=1e-3)
+        assert 0.3 < agreement["krippendorff_alpha"] < 0.9
+    assert all(sha256(out / name) == digest for name, digest in info["sha256"].items())
+    assert info["tokens"]["most"] < 36
+
+
+def test_bytes_do_not_depend_on_the_number_of_workers(made, tmp_path):
+    synthesize(tmp_path, **REQUEST, workers=2)
+    assert contents(tmp_path) == contents(made[0])
+
+
+def test_a_rerun_makes_only_what_is_missing(made, tmp_path):
+    request = REQUEST | {"train": 5}
+    synthesize(tmp_path, **request, workers=1)
+    before = contents(tmp_path)
+    kept, lost = tmp_path / "dev-00000-of-00001.tfrecord", tmp_path / "train-00000-of-00001.tfrecord"
+    stamp = kept.stat().st_mtime_ns
+    lost.unlink()
+    (tmp_path / "truth" / ".left-over.123.tmp").write_text("half")
+    info = synthesize(tmp_path, **request, workers=1)
+    assert contents(tmp_path) == before
+    assert kept.stat().st_mtime_ns == stamp
+    assert synthesize(tmp_path, **request) == info
+
+
+@pytest.mark.parametrize(("name", "value"), [("seed", 5), ("size", 64), ("dev", 4)])
+def test_another_request_into_the_same_folder_is_refused(made, name, value):
+    before = contents(made[0])
+    with pytest.raises(ValueError, match="holds another synthetic set"):
+        synthesize(made[0], **(REQUEST | {name: value}))
+    assert contents(made[0]) == before
+
+
+def test_a_strangers_folder_is_refused(tmp_path):
+    (tmp_path / "thesis.txt").write_text("mine")
+    with pytest.raises(ValueError, match="not empty"):
+        synthesize(tmp_path, **REQUEST)
+    assert contents(tmp_path) == {"thesis.txt": b"mine"}
+    with pytest.raises(ValueError, match="is a file"):
+        synthesize(tmp_path / "thesis.txt", **REQUEST)
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"train": -1}, "train is -1"),
+        ({"train": 0, "dev": 0, "test": 0}, "no examples"),
+        ({"size": 16}, "size is 16"),
+        ({"seed": -3}, "seed is -3"),
+        ({"workers": 0}, "workers is 0"),
+    ],
+)
+def test_bad_requests_leave_nothing_behind(tmp_path, changes, message):
+    with pytest.raises(ValueError, match=message):
+        synthesize(tmp_path / "out", **(REQUEST | changes))
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_full_disk_is_explained_and_leaves_no_half_written_file(tmp_path, monkeypatch):
+    write_text = pathlib.Path.write_text
+
+    def full(self, text, **options):
+        write_text(self, text[: len(text) // 2], **options)
+        if ".jsonl" in self.name:
+            raise OSError(errno.ENOSPC, "No space left on device")
+        return write_text(self, text, **options)
+
+    monkeypatch.setattr(pathlib.Path, "write_text", full)
+    with pytest.raises(OSError, match=r"disk is full.*goes on") as caught:
+        synthesize(tmp_path, **(REQUEST | {"train": 2}), workers=1)
+    assert caught.value.errno == errno.ENOSPC
+    assert set(contents(tmp_path)) == {"dataset_info.json"}
+    monkeypatch.undo()
+    assert synthesize(tmp_path, **(REQUEST | {"train": 2}), workers=1)["complete"]
+
+
+def test_an_interruption_keeps_finished_shards(tmp_path, monkeypatch):
+    request = REQUEST | {"train": 2}
+    module = importlib.import_module("richhf.data.synthetic.synthesize")  # the package's name is the function
+    make_sample = module.make_sample
+
+    def interrupted(seed, split, index, **options):
+        if split == "test":
+            raise KeyboardInterrupt
+        return make_sample(seed, split, index, **options)
+
+    monkeypatch.setattr(module, "make_sample", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        synthesize(tmp_path, **request, workers=1)
+    finished = (tmp_path / "train-00000-of-00001.tfrecord").stat().st_mtime_ns
+    monkeypatch.undo()
+    assert synthesize(tmp_path, **request, workers=1)["complete"]
+    assert (tmp_path / "train-00000-of-00001.tfrecord").stat().st_mtime_ns == finished
