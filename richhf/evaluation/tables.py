@@ -120,7 +120,7 @@ def _table(title: str, columns: Sequence[_Column], metrics: Mapping, name: str) 
     ]
     shares = metrics.get("ceiling_share")
     if shares:
-        cells = (column.cell(shares, lambda share: f"{100 * share:.0f}") for column in columns)
+        cells = (column.cell(shares, lambda share: str(round(100 * share))) for column in columns)
         rows.append(("% of ceiling", *cells))
     return Table(title=title, header=("", *(column.title for column in columns)), rows=tuple(rows))
 
