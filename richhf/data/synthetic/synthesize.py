@@ -12,6 +12,7 @@ import errno
 import itertools
 import json
 import multiprocessing
+import multiprocessing.synchronize
 import os
 import pathlib
 import signal
@@ -172,41 +173,53 @@ def _make_shards(
     out: pathlib.Path, todo: list[Shard], shards: list[Shard], request: dict[str, object], workers: int | None
 ) -> None:
     workers = min(workers or os.cpu_count() or 1, max(len(todo), 1))
-    jobs = [(shard, request["seed"], request["size"]) for shard in todo]
+    seed, size = request["seed"], request["size"]
     total = sum(shard.stop - shard.start for shard in shards)
     missing = sum(shard.stop - shard.start for shard in todo)
     with tqdm.tqdm(total=total, initial=total - missing, unit=" images", desc="synthesize") as bar:
         if workers == 1:
-            for shard, seed, size in jobs:
-                people = pool(seed)
+            for shard in todo:
                 samples = []
-                for index in range(shard.start, shard.stop):
-                    samples.append(make_sample(seed, shard.split, index, size=size, people=people))
+                for sample in make_samples(shard, seed, size):
+                    samples.append(sample)
                     bar.update()
                 write_shard(out, shard, samples)
             return
         context = multiprocessing.get_context("spawn")
-        with concurrent.futures.ProcessPoolExecutor(
-            workers, context, initializer=_leave_interrupts
-        ) as executor:
+        stop = context.Event()
+        with concurrent.futures.ProcessPoolExecutor(workers, context, _heed, (stop,)) as executor:
             try:
-                waiting = {executor.submit(make_shard, *job): job[0] for job in jobs}
+                waiting = {executor.submit(_make_shard, shard, seed, size): shard for shard in todo}
                 for future in concurrent.futures.as_completed(waiting):
                     shard = waiting.pop(future)
                     write_shard(out, shard, future.result())
                     bar.update(shard.stop - shard.start)
             except BaseException:
-                executor.shutdown(wait=False, cancel_futures=True)
+                stop.set()
+                executor.shutdown(cancel_futures=True)
                 raise
 
 
-def make_shard(shard: Shard, seed: int, size: int) -> list[Sample]:
-    """Makes the examples of a shard."""
+def make_samples(shard: Shard, seed: int, size: int) -> Iterator[Sample]:
+    """Makes the examples of a shard, one after the other."""
     people = pool(seed)
-    return [
-        make_sample(seed, shard.split, index, size=size, people=people)
-        for index in range(shard.start, shard.stop)
-    ]
+    for index in range(shard.start, shard.stop):
+        yield make_sample(seed, shard.split, index, size=size, people=people)
+
+
+_stop: multiprocessing.synchronize.Event
+
+
+def _heed(stop: multiprocessing.synchronize.Event) -> None:
+    """Prepares a worker: Ctrl-C is its parent's business, which sets `stop`."""
+    global _stop
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    _stop = stop
+
+
+def _make_shard(shard: Shard, seed: int, size: int) -> list[Sample]:
+    """A worker's job; unfinished when it is told to stop, but then nobody reads the result."""
+    return list(itertools.takewhile(lambda _: not _stop.is_set(), make_samples(shard, seed, size)))
 
 
 def write_shard(out: pathlib.Path, shard: Shard, samples: list[Sample]) -> None:
@@ -254,11 +267,6 @@ def _explained(out: pathlib.Path) -> Iterator[None]:
             f"the disk is full while writing {out}; free some space and run the command again: it goes on"
         )
         raise OSError(errno.ENOSPC, message) from error
-
-
-def _leave_interrupts() -> None:
-    """Ctrl-C is the parent's business: workers end when it closes them."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
 
 
 def _json(value: object) -> str:
