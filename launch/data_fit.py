@@ -84,7 +84,7 @@ def check_record_size(file: str, side: int) -> None:
 
 
 def check_rows(model: Any, shape: Sequence[int], task_name: str) -> None:
-    """Raises ValueError unless encoder_input_tokens of this shape [b t l] has as many rows as the model takes."""
+    """Raises ValueError unless encoder_input_tokens [b t l] has as many rows as the model takes."""
     expected = model.config.rows
     if shape[1] != expected:
         fitting = MULTI_HEAD if expected == 1 else AUGMENTED_PROMPT

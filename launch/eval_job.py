@@ -46,7 +46,7 @@ def evaluate(
     gallery: Gallery | None = None,
     title: str = "RAHF",
 ) -> dict:
-    """Evaluates a checkpoint: prints tables, writes metrics.json, metrics.md, report.html, returns the metrics.
+    """Evaluates a checkpoint: prints tables, writes metrics.json, metrics.md and report.html.
 
     Args:
       model: the `RichFeedbackModel` that was trained.

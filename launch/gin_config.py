@@ -6,6 +6,7 @@ import difflib
 import inspect
 import os
 import re
+import tokenize
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
@@ -77,6 +78,7 @@ def load(flags: Flags, parameters: Mapping[str, Callable[..., Any]]) -> None:
     """
     if not flags.gin_files:
         raise ConfigError("no gin file: give at least one --gin_file=FILE; see gin/runs/*.gin for the jobs.")
+    gin.clear_config()
     for path in ("", *flags.search_paths):
         gin.add_config_file_search_path(path)
     given: dict[str, Any] = {}
@@ -171,7 +173,7 @@ class _explained:
         return self
 
     def __exit__(self, kind, error, traceback):
-        if not isinstance(error, (ValueError, SyntaxError, OSError, TypeError, ImportError)):
+        if not isinstance(error, (ValueError, SyntaxError, tokenize.TokenError, OSError, TypeError, ImportError)):
             return
         message = " ".join(str(error).split())
         short = [name.split(".")[-1] for name in self._parameters]

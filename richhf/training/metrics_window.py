@@ -1,8 +1,9 @@
 """The metrics of the steps since the last log line."""
 
+import contextlib
 import math
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import jax
@@ -48,6 +49,13 @@ class MetricsWindow:
         """Waits for the newest step and reads it."""
         self._read()
 
+    @contextlib.contextmanager
+    def paused(self) -> Iterator[None]:
+        """Time spent inside does not count in `rate`."""
+        begin = time.monotonic()
+        yield
+        self._since += time.monotonic() - begin
+
     def _read(self) -> None:
         for step, metrics in self._pending:
             values = {name: float(value) for name, value in jax.device_get(metrics).items()}
@@ -65,6 +73,7 @@ class MetricsWindow:
 
     def summary(self) -> dict[str, float]:
         """The means since the last summary (learning_rate: the last) with rate and time; starts afresh."""
+        self._read()
         names = self._values[-1]
         values = {name: float(np.mean([v[name] for v in self._values])) for name in names}
         values["learning_rate"] = self._values[-1]["learning_rate"]

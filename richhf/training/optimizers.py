@@ -10,7 +10,7 @@ import optax
 
 from richhf.training.schedules import Schedule
 
-NO_DECAY = r"(^|/)(bias|scale|norm|[^/]*_norm|rel_embedding|relative_position_bias)(/|$)"
+NO_DECAY = r"(bias|scale|norm|position_embedding)(/|$)"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -93,7 +93,7 @@ def adafactor(
 def decay_mask(params: Any, no_decay: str = NO_DECAY) -> Any:
     """Which parameters are decayed: a tree of bool like params.
 
-    True for parameters of two axes or more whose path does not match no_decay: norms, biases and other
+    True for parameters of two axes or more whose path does not match no_decay: norms, biases, positions and
     vectors stay.
     """
 

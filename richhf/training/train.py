@@ -145,24 +145,25 @@ def train(
             state, metrics = step_fn(state, batch, rng)
             window.add(step, metrics)
             last = step == total_steps
-            saving = last or step % checkpoint_period == 0 or signals.received is not None
-            if saving or step % log_period == 0:
-                window.flush()
+            if last or step % log_period == 0:
+                log.scalars(step, window.summary())
             if window.loss is not None:
                 progress.update(step, window.loss, window.rate)
-            if step % log_period == 0 or last:
-                log.scalars(step, window.summary())
             if eval_period and (last or step % eval_period == 0):
-                values = evaluate(eval_fn, state.eval_params, eval_batches or {}, partitioner)
-                if values:
-                    log.scalars(step, values | {"seconds": window.seconds})
-                    losses = {k.removeprefix("eval/"): v for k, v in values.items() if k.count("/") == 2}
-                    progress.note(f"step {step}  " + "  ".join(f"{k} {v:.4g}" for k, v in losses.items()))
-                if image_panels:
-                    log.images(step, image_panels(state.eval_params, step))
-            if saving:
-                checkpoints.save(state, train_iterator)
-            if signals.received is not None and not last:
+                with window.paused():
+                    values = evaluate(eval_fn, state.eval_params, eval_batches or {}, partitioner)
+                    if values:
+                        log.scalars(step, values | {"seconds": window.seconds})
+                        losses = {k.removeprefix("eval/"): v for k, v in values.items() if k.count("/") == 2}
+                        progress.note(f"step {step}  " + "  ".join(f"{k} {v:.4g}" for k, v in losses.items()))
+                    if image_panels:
+                        log.images(step, image_panels(state.eval_params, step))
+            stop = signals.received is not None
+            if last or stop or step % checkpoint_period == 0:
+                with window.paused():
+                    window.flush()
+                    checkpoints.save(state, train_iterator)
+            if stop:
                 break
     checkpoints.close()
     log.close()

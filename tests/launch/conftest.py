@@ -1,0 +1,88 @@
+"""A small synthetic set, and the shipped gin files shrunk until they compile in seconds."""
+
+import pathlib
+
+import pytest
+
+import gin
+from launch import eval as launch_eval
+from launch import train as launch_train
+from richhf.data.synthetic import synthesize
+
+ROOT = pathlib.Path(__file__).resolve().parents[2]
+SHRUNK = """
+TASK_FEATURE_LENGTHS = {"image": 32, "inputs": 24, "targets": 24}
+ViTConfig.image_size = 32
+ViTConfig.patch_size = 8
+ViTConfig.width = 16
+ViTConfig.depth = 1
+ViTConfig.num_heads = 2
+ViTConfig.mlp_width = 16
+ViTConfig.stem_widths = (4,)
+ViTConfig.stem_strides = (2,)
+T5Config.d_model = 16
+T5Config.num_heads = 2
+T5Config.d_kv = 8
+T5Config.d_ff = 16
+T5Config.encoder_layers = 1
+T5Config.decoder_layers = 1
+HeatmapHeadConfig.conv_widths = (8,)
+HeatmapHeadConfig.deconv_widths = (8,)
+HeatmapHeadConfig.final_width = 8
+ScoreHeadConfig.conv_widths = (8,)
+ScoreHeadConfig.dense_widths = (8,)
+RichFeedbackModel.keyword_length = 6
+CORRUPT_UNTIL_EXAMPLE = 24
+BATCH_SIZE = 8
+"""
+
+
+@pytest.fixture(scope="session")
+def data_dir(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("synthetic")
+    synthesize(folder, train=40, dev=10, test=10, size=32, seed=0, workers=1)
+    return folder
+
+
+@pytest.fixture
+def gin_files(tmp_path, monkeypatch):
+    """Arguments for one of the shipped models, shrunk, and one of the shipped runs."""
+    monkeypatch.chdir(ROOT)
+    shrunk = tmp_path / "shrunk.gin"
+    shrunk.write_text(SHRUNK)
+    yield lambda model, run: [
+        f"--gin_file=gin/models/{model}.gin",
+        "--gin_file=gin/data/synthetic.gin",
+        f"--gin_file=gin/runs/{run}.gin",
+        f"--gin_file={shrunk}",
+    ]
+    gin.clear_config()
+
+
+@pytest.fixture
+def train(gin_files, data_dir, tmp_path):
+    """Runs launch.train in this process; returns its exit status."""
+
+    def run(*arguments, model="tiny_multi_head", name="run", steps=2):
+        common = {
+            "MODEL_DIR": tmp_path / name,
+            "DATA_DIR": data_dir,
+            "TRAIN_STEPS": steps,
+            "EVAL_PERIOD": 0,
+            "LR_FACTORS": "constant",
+        }
+        flags = [f"--gin.{name}={value}" for name, value in common.items()]
+        return launch_train.main([*gin_files(model, "train"), *flags, *arguments])
+
+    return run
+
+
+@pytest.fixture
+def evaluate(gin_files, data_dir, tmp_path):
+    """Runs launch.eval in this process; returns its exit status."""
+
+    def run(*arguments, model="tiny_multi_head", name="run"):
+        flags = [f"--gin.MODEL_DIR={tmp_path / name}", f"--gin.DATA_DIR={data_dir}"]
+        return launch_eval.main([*gin_files(model, "eval"), *flags, *arguments])
+
+    return run

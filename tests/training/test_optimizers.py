@@ -1,0 +1,61 @@
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+
+from richhf.training.optimizers import adafactor, adamw, decay_mask
+
+
+def params():
+    return {
+        "mlp": {"kernel": jnp.ones((4, 3)), "bias": jnp.ones(3)},
+        "pre_norm": {"scale": jnp.ones((2, 2))},
+        "position_bias": {"embedding": jnp.ones((4, 2))},
+        "embedding": jnp.ones((5, 4)),
+        "temperature": jnp.ones(()),
+    }
+
+
+def test_only_matrices_that_are_no_norm_bias_or_position_decay():
+    mask = decay_mask(params())
+    decayed = [jax.tree_util.keystr(path, simple=True, separator="/") for path, on in _flat(mask) if on]
+    assert decayed == ["embedding", "mlp/kernel"]
+
+
+@pytest.mark.parametrize("make", [adamw, adafactor])
+def test_decay_moves_the_masked_parameters_only(make):
+    before = params()
+    optimizer = make(0.1, weight_decay=0.5)
+    zeros = jax.tree.map(jnp.zeros_like, before)
+    updates, _ = optimizer.transformation.update(zeros, optimizer.transformation.init(before), before)
+    moved = [bool(jnp.any(update != 0)) for _, update in _flat(updates)]
+    assert moved == [on for _, on in _flat(decay_mask(before))]
+
+
+@pytest.mark.parametrize(("clip_norm", "factor"), [(1.0, 0.1), (100.0, 1.0), (None, 1.0)])
+def test_gradients_are_clipped_by_their_global_norm(clip_norm, factor):
+    values = {"a": jnp.zeros((2, 2)), "b": jnp.zeros(1)}
+    gradients = {"a": jnp.full((2, 2), 4.0), "b": jnp.full(1, 6.0)}
+    optimizer = adamw(1.0, b1=0.0, b2=0.999, clip_norm=clip_norm)
+    _, state = optimizer.transformation.update(gradients, optimizer.transformation.init(values), values)
+    mean = optax.tree.get(state, "mu")
+    np.testing.assert_allclose(mean["a"], 4.0 * factor, rtol=1e-6)
+    np.testing.assert_allclose(mean["b"], 6.0 * factor, rtol=1e-6)
+
+
+def test_first_adamw_step_is_the_learning_rate_in_the_gradients_direction():
+    values = {"w": jnp.array([[1.0, -2.0]])}
+    optimizer = adamw(0.01, clip_norm=None)
+    gradients = {"w": jnp.array([[3.0, -0.5]])}
+    updates, _ = optimizer.transformation.update(gradients, optimizer.transformation.init(values), values)
+    np.testing.assert_allclose(updates["w"], [[-0.01, 0.01]], rtol=1e-5)
+
+
+def test_clip_norm_must_be_positive():
+    with pytest.raises(ValueError, match=r"clip_norm must be positive, got 0\.0"):
+        adamw(0.1, clip_norm=0.0)
+
+
+def _flat(tree):
+    return jax.tree_util.tree_flatten_with_path(tree)[0]
