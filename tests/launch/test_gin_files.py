@@ -28,11 +28,11 @@ def model(request, monkeypatch):
     gin.clear_config()
 
 
-def batch_shapes(model, b=8, l=40, k=40):
+def batch_shapes(model, b=8, length=40, k=40):
     side, rows = model.config.vit.image_size, model.config.rows
     return {
         "image": ((b, side, side, 3), jnp.uint8),
-        "encoder_input_tokens": ((b, rows, l), jnp.int32),
+        "encoder_input_tokens": ((b, rows, length), jnp.int32),
         "heatmaps": ((b, 2, side, side), jnp.uint8),
         "heatmap_weights": ((b, 2), jnp.float32),
         "scores": ((b, 4), jnp.float32),
@@ -40,7 +40,7 @@ def batch_shapes(model, b=8, l=40, k=40):
         "decoder_input_tokens": ((b, k), jnp.int32),
         "decoder_target_tokens": ((b, k), jnp.int32),
         "decoder_loss_weights": ((b, k), jnp.float32),
-        "word_labels": ((b, l), jnp.int32),
+        "word_labels": ((b, length), jnp.int32),
     }
 
 

@@ -1,3 +1,4 @@
+import functools
 import json
 import os
 import signal
@@ -11,7 +12,8 @@ from richhf.training.interruption import Interrupted
 from richhf.training.optimizers import adafactor, adamw
 from richhf.training.partitioning import Partitioner
 from richhf.training.run_log import read_log
-from richhf.training.train import train
+from richhf.training.train import initializer, train
+from richhf.training.train_step import train_step
 
 ONE = Partitioner(num_devices=1)
 
@@ -51,7 +53,7 @@ def test_learns_and_logs(run, tmp_path, counting_iterator):
     evaluation = [next(batches), next(batches)]
     odd = {name: x[:5] for name, x in evaluation[0].items()}
     sizes = [(evaluation[0], 16), (evaluation[1], 16), (odd, 5)]
-    run(steps=40, eval_batches={"dev": lambda: sizes}, eval_period=20, partitioner=Partitioner())
+    run(steps=40, eval_batches={"dev": lambda: sizes}, eval_period=20, partitioner=Partitioner(num_devices=2))
     lines = read_log(tmp_path / "run")
     training = [line for line in lines if "loss" in line]
     assert [line["step"] for line in training] == list(range(2, 41, 2))
@@ -115,42 +117,72 @@ def test_keeps_the_last_checkpoints_and_a_final_one(run, tmp_path):
         assert json.loads(position.read_text()) == step
 
 
+@pytest.fixture
+def steps_on(toy_model, counting_iterator):
+    """The state after some steps, without loop and checkpoints."""
+    return functools.partial(take_steps, toy_model, counting_iterator)
+
+
+def take_steps(
+    toy_model, counting_iterator, partitioner, *, noise=True, num_microbatches=1, steps=5, optimizer=None,
+    ema_decay=0.0, seed=0,
+):  # fmt: skip
+    model, iterator, optimizer = toy_model(noise), counting_iterator(), optimizer or adamw(0.01)
+    spec = iterator.element_spec
+    shapes, types = ({name: getattr(s, field) for name, s in spec.items()} for field in ("shape", "dtype"))
+    init, target = initializer(model, optimizer, partitioner, shapes, types, ema_decay)
+    state = init(jax.random.key(seed), None)
+    step = jax.jit(
+        functools.partial(
+            train_step, loss_fn=model.loss_fn, optimizer=optimizer, num_microbatches=num_microbatches,
+            ema_decay=ema_decay,
+        ),
+        out_shardings=(jax.tree.map(lambda x: x.sharding, target), partitioner.replicated),
+    )  # fmt: skip
+    for _ in range(steps):
+        state, _ = step(state, partitioner.shard_batch(next(iterator)), jax.random.key(1))
+    assert jax.tree.map(lambda x: x.sharding, state) == jax.tree.map(lambda x: x.sharding, target)
+    return state
+
+
 @pytest.mark.parametrize(
-    "settings",
+    ("partitioner", "num_microbatches"),
     [
-        {"partitioner": Partitioner(data=8)},
-        {"partitioner": Partitioner(data=1, fsdp=8)},
-        {"partitioner": Partitioner(data=2, fsdp=2, model=2)},
-        {"num_microbatches": 2},
-        {"num_microbatches": 2, "partitioner": Partitioner(data=4, fsdp=2)},
+        (Partitioner(data=8), 1),
+        (Partitioner(data=1, fsdp=8), 1),
+        (Partitioner(data=2, model=4), 1),
+        (Partitioner(data=2, fsdp=2, model=2), 1),
+        (ONE, 2),
+        (Partitioner(data=2, fsdp=2, num_devices=4), 4),
     ],
-    ids=str,
+    ids=["data", "fsdp", "data-model", "all", "microbatches", "all-microbatches"],
 )
-def test_meshes_and_microbatches_agree_with_one_device(run, settings):
-    expected = run("one", steps=5, noise=False)
-    found = run("other", steps=5, noise=False, **settings)
+def test_meshes_and_microbatches_agree_with_one_device(steps_on, partitioner, num_microbatches):
+    expected = steps_on(ONE, noise=False)
+    found = steps_on(partitioner, noise=False, num_microbatches=num_microbatches)
     for a, b in zip(leaves(expected.params), leaves(found.params), strict=True):
         np.testing.assert_allclose(a, b, atol=2e-6)
 
 
-def test_dropout_does_not_depend_on_the_mesh(run):
-    for a, b in zip(leaves(run("a").params), leaves(run("b", partitioner=Partitioner()).params), strict=True):
+def test_dropout_does_not_depend_on_the_mesh(steps_on):
+    one, many = (steps_on(partitioner).params for partitioner in (ONE, Partitioner(fsdp=2)))
+    other = steps_on(ONE, seed=1).params
+    for a, b, c in zip(leaves(one), leaves(many), leaves(other), strict=True):
         np.testing.assert_allclose(a, b, atol=2e-6)
-
-
-def test_resumes_on_another_mesh(run):
-    whole = run("whole", steps=6, noise=False)
-    run("moved", steps=3, noise=False, partitioner=Partitioner(data=2, fsdp=4))
-    moved = run("moved", steps=6, noise=False, partitioner=Partitioner(data=8))
-    for a, b in zip(leaves(whole.params), leaves(moved.params), strict=True):
-        np.testing.assert_allclose(a, b, atol=2e-6)
+        assert not np.allclose(a, c, atol=1e-3)
 
 
 @pytest.mark.parametrize(
-    "optimizer", [adamw(0.01), adafactor(0.01, min_dim_size_to_factor=8)], ids=["adamw", "adafactor"]
+    ("optimizer", "expected"),
+    [
+        (adamw(0.01), [((16, 64), (8, 32))] * 2),
+        (adafactor(0.01, min_dim_size_to_factor=8), [((16,), (8,)), ((64,), (32,))]),
+    ],
+    ids=["adamw", "adafactor"],
 )
-def test_state_is_sharded_as_the_rules_say(run, optimizer):
-    state = run(steps=1, optimizer=optimizer, partitioner=Partitioner(data=2, fsdp=2, model=2), ema_decay=0.5)
+def test_state_is_sharded_as_the_rules_say(steps_on, optimizer, expected):
+    partitioner = Partitioner(data=2, fsdp=2, model=2)
+    state = steps_on(partitioner, steps=1, optimizer=optimizer, ema_decay=0.5)
     kernel = state.params["wi"]["kernel"]
     assert kernel.sharding.shard_shape(kernel.shape) == (8, 32)
     assert state.params["wi"]["bias"].sharding.shard_shape((64,)) == (32,)
@@ -160,17 +192,22 @@ def test_state_is_sharded_as_the_rules_say(run, optimizer):
         for path, x in jax.tree_util.tree_flatten_with_path(state.opt_state)[0]
         if "wi" in str(path) and "kernel" in str(path) and x.size > 1
     ]
-    expected = [((16, 64), (8, 32))] * 2 if len(mirrors[0][0]) == 2 else [((16,), (8,)), ((64,), (32,))]
-    assert mirrors == expected
+    assert sorted(mirrors) == expected
+
+
+def test_resumes_on_another_mesh(run):
+    whole = run("whole", steps=4, noise=False)
+    run("moved", steps=2, noise=False, partitioner=Partitioner(fsdp=2, num_devices=2))
+    moved = run("moved", steps=4, noise=False, partitioner=Partitioner(num_devices=4))
+    for a, b in zip(leaves(whole.params), leaves(moved.params), strict=True):
+        np.testing.assert_allclose(a, b, atol=2e-6)
 
 
 def test_one_compilation(run, caplog):
     with jax.log_compiles():
-        run(steps=4, partitioner=Partitioner(data=4, fsdp=2), ema_decay=0.9)
-    compiled = [
-        r.getMessage() for r in caplog.records if r.getMessage().startswith("Finished XLA compilation of")
-    ]
-    assert sum("train_step" in message for message in compiled) == 1
+        run(steps=4, partitioner=Partitioner(fsdp=2, num_devices=2), ema_decay=0.9)
+    compiled = [record.getMessage() for record in caplog.records]
+    assert sum(m.startswith("Finished XLA compilation of") and "train_step" in m for m in compiled) == 1
 
 
 @pytest.mark.parametrize("poison", [1, 4])
