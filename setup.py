@@ -36,6 +36,7 @@ setuptools.setup(
     license="Apache-2.0",
     python_requires=">=3.11",
     packages=setuptools.find_packages(include=["richhf", "richhf.*"]),
+    package_data={"richhf.inference": ["*.css", "*.js"]},
     install_requires=[
         "flax>=0.12.8,<0.13",
         "jax>=0.10.2,<0.11",
