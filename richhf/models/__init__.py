@@ -1,5 +1,8 @@
 """Network and model: layers -> vit, t5, heads -> rahf (arrays) -> model (batches, losses, decoding)."""
 
+# What it costs.
+from richhf.models.flops import analytic_flops
+
 # Parts.
 from richhf.models.heads import HeatmapHead, HeatmapHeadConfig, ScoreHead, ScoreHeadConfig
 
@@ -29,6 +32,7 @@ __all__ = [
     "ViT",
     "ViTConfig",
     "WordLoss",
+    "analytic_flops",
     "parameter_counts",
     "resample_position_embedding",
 ]

@@ -53,7 +53,8 @@ def scale_heatmap(
     if h % size[0] or w % size[1]:
         raise ValueError(
             f"true maps of {h} x {w} px cannot be averaged in whole blocks to the predicted "
-            f"{size[0]} x {size[1]}; choose image size, patch size and number of HeatmapHeadConfig.deconv_widths so that they can."
+            f"{size[0]} x {size[1]}; choose the image size, the patch size and the number of "
+            "HeatmapHeadConfig.deconv_widths so that they can."
         )
     blocks = heatmap.reshape(b, size[0], h // size[0], size[1], w // size[1])
     return blocks.mean(axis=(2, 4))

@@ -141,15 +141,14 @@ class RichFeedbackModel:
         output = self.module.apply({"params": params}, image, tokens, outputs=outputs)
         predictions, aux = {}, {}
         if output.heatmaps:
-            maps = jnp.stack(list(output.heatmaps.values()), axis=1).astype(jnp.float32)
+            maps = _stack(output.heatmaps, HEATMAPS)
             size = (*maps.shape[:2], *image.shape[1:3])
             maps = jax.nn.sigmoid(maps)
             if maps.shape != size:
                 maps = jax.image.resize(maps, size, "linear")
             predictions["heatmaps"] = maps
         if output.scores:
-            scores = jnp.stack(list(output.scores.values()), axis=1)
-            predictions["scores"] = jax.nn.sigmoid(scores.astype(jnp.float32))
+            predictions["scores"] = jax.nn.sigmoid(_stack(output.scores, SCORES))
         if output.memory is not None:
             length = self.keyword_length if keyword_length is None else keyword_length
             decoded, log_probabilities = self._decode(params, output, length)
@@ -228,6 +227,11 @@ class RichFeedbackModel:
         total = sum(weights[name] * loss for name, loss in losses.items())
         metrics |= {f"loss/{name}": loss for name, loss in losses.items()}
         return total, {"loss": total, **metrics}
+
+
+def _stack(values: Mapping[str, Array], names: Sequence[str]) -> Array:
+    """Stacks what there is of `names` in their order, which a mapping loses in passing through `jax.jit`."""
+    return jnp.stack([values[name] for name in names if name in values], axis=1).astype(jnp.float32)
 
 
 def parameter_counts(variables: Mapping[str, Any]) -> dict[str, int]:

@@ -1,7 +1,12 @@
 """A tiny network of both variants, and batches for it."""
 
 import dataclasses
+import functools
+import math
 
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 
@@ -30,7 +35,7 @@ def make_config(variant: str, **changes) -> RAHFConfig:
             num_heads=2,
             d_kv=6,
             d_ff=24,
-            encoder_layers=2,
+            encoder_layers=1,
             decoder_layers=1,
         ),
         heatmap_head=HeatmapHeadConfig(conv_widths=(8,), deconv_widths=(6,), residual_convs=1, final_width=4),
@@ -80,9 +85,40 @@ def batch(model) -> dict[str, np.ndarray]:
     return make_batch(model.config)
 
 
+def fill(boxed):
+    """Puts random numbers of a trained network's size into shapes, biases and norm scales too."""
+    rng = np.random.default_rng(0)
+
+    def number(path, leaf):
+        noise = rng.normal(size=leaf.shape).astype(np.float32)
+        name = jax.tree_util.keystr(path)
+        if "kernel" in name:
+            noise *= math.prod(leaf.shape[:-1]) ** -0.5
+        elif "['embedding']" not in name:
+            noise = 0.1 * noise + ("scale" in name)
+        return jnp.asarray(noise)
+
+    return jax.tree_util.tree_map_with_path(number, boxed)
+
+
+@pytest.fixture(scope="session")
+def random_variables():
+    """Makes unboxed variables of a module without compiling its initialisation."""
+
+    def make(module, *args, **kwargs):
+        shapes = jax.eval_shape(lambda rng: module.init(rng, *args, **kwargs), jax.random.key(0))
+        return fill(nn.unbox(shapes))
+
+    return make
+
+
 @pytest.fixture(scope="session")
 def variables(model, batch):
-    import jax
-
     shapes = {name: value.shape for name, value in batch.items()}
-    return jax.jit(lambda rng: model.get_initial_variables(rng, shapes))(jax.random.key(0))
+    return fill(jax.eval_shape(lambda rng: model.get_initial_variables(rng, shapes), jax.random.key(0)))
+
+
+@pytest.fixture(scope="session")
+def fast_jit():
+    """`jax.jit` that compiles in half the time, for networks whose running time does not matter."""
+    return functools.partial(jax.jit, compiler_options={"xla_backend_optimization_level": 0})

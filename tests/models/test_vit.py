@@ -1,0 +1,91 @@
+import dataclasses
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from richhf.models import ViT, ViTConfig, resample_position_embedding
+from richhf.models.vit import to_patches
+
+CONFIG = ViTConfig(image_size=8, patch_size=4, width=8, depth=1, num_heads=2, mlp_width=8)
+
+
+IMAGE = jnp.asarray(np.random.default_rng(0).normal(size=(1, 8, 8, 3)), jnp.float32)
+
+
+def encode(config, params, image):
+    return np.asarray(jax.jit(ViT(config).apply)(params, image))
+
+
+def test_patches_run_row_by_row_and_hold_their_pixels():
+    x = jnp.arange(4 * 4 * 2.0).reshape(1, 4, 4, 2)
+    patches = to_patches(x, 2)
+    np.testing.assert_array_equal(patches[0, 1], np.asarray(x)[0, :2, 2:].reshape(-1))
+    np.testing.assert_array_equal(patches[0, 2], np.asarray(x)[0, 2:, :2].reshape(-1))
+
+
+def test_patch_embedding_equals_a_strided_convolution():
+    kernel = jnp.asarray(np.random.default_rng(1).normal(size=(4, 4, 3, 5)), jnp.float32)
+    wanted = jax.lax.conv_general_dilated(
+        IMAGE, kernel, (4, 4), "VALID", dimension_numbers=("NHWC", "HWIO", "NHWC")
+    )
+    patches = np.asarray(to_patches(IMAGE, 4)) @ np.asarray(kernel).reshape(-1, 5)
+    np.testing.assert_allclose(patches, np.asarray(wanted).reshape(1, 4, 5), atol=1e-4)
+
+
+def test_resampling_to_the_same_grid_changes_nothing():
+    embedding = jnp.arange(60.0).reshape(12, 5)
+    assert resample_position_embedding(embedding, (3, 4), (3, 4)) is embedding
+
+
+def test_resampling_keeps_constants_and_linear_ramps():
+    rows, columns = np.mgrid[:6, :6].astype(np.float32)
+    ramp = jnp.asarray(np.stack([np.ones_like(rows), rows, columns], -1).reshape(36, 3))
+    new = np.asarray(resample_position_embedding(ramp, (6, 6), (12, 9), "linear")).reshape(12, 9, 3)
+    np.testing.assert_allclose(new[..., 0], 1.0, rtol=1e-6)
+    # Pixel centres: row r of 12 lies at (r + .5) * 6 / 12 - .5; the border rows are clamped.
+    np.testing.assert_allclose(new[1:-1, 0, 1], (np.arange(1, 11) + 0.5) / 2 - 0.5, rtol=1e-5)
+    np.testing.assert_allclose(new[0, 1:-1, 2], (np.arange(1, 8) + 0.5) * 6 / 9 - 0.5, rtol=1e-5)
+
+
+def test_resampling_refuses_a_grid_that_does_not_fit():
+    with pytest.raises(ValueError, match="13 position embeddings do not fill a grid of 3 x 4"):
+        resample_position_embedding(jnp.zeros((13, 2)), (3, 4), (6, 8))
+
+
+def test_class_token_takes_part_and_is_dropped(random_variables):
+    config = dataclasses.replace(CONFIG, class_token=True)
+    params = random_variables(ViT(config), IMAGE)
+    assert params["params"]["position_embedding"].shape == (5, 8)
+    tokens = encode(config, params, IMAGE)
+    assert tokens.shape == (1, 4, 8)
+    moved = {"params": params["params"] | {"class_token": jnp.arange(8.0)}}
+    assert np.abs(encode(config, moved, IMAGE) - tokens).max() > 1e-3
+
+
+def test_stem_sees_across_patches_and_strides_keep_the_grid(random_variables):
+    config = dataclasses.replace(CONFIG, depth=0, stem_widths=(4, 6), stem_strides=(1, 2))
+    params = random_variables(ViT(config), IMAGE)
+    assert params["params"]["patch_embedding"]["kernel"].shape == (2 * 2 * 6, 8)
+    # A pixel just left of the second patch reaches it through the stem's 3x3 window, and not without a stem.
+    changed = IMAGE.at[0, 0, 3].add(1.0)
+    reached = encode(config, params, changed) - encode(config, params, IMAGE)
+    assert reached.shape == (1, 4, 8)
+    assert np.abs(reached[0, 1]).max() > 1e-5
+    plain = dataclasses.replace(CONFIG, depth=0)
+    params = random_variables(ViT(plain), IMAGE)
+    reached = encode(plain, params, changed) - encode(plain, params, IMAGE)
+    assert np.abs(reached[0, 0]).max() > 1e-5
+    assert np.abs(reached[0, 1]).max() == 0
+
+
+def test_wrong_sizes_are_explained():
+    with pytest.raises(ValueError, match="16 x 8 px but the model takes 8 x 8"):
+        ViT(CONFIG).init(jax.random.key(0), jnp.zeros((1, 16, 8, 3)))
+    with pytest.raises(ValueError, match="image_size 10 is not a multiple of patch_size 4; use 8"):
+        dataclasses.replace(CONFIG, image_size=10)
+    with pytest.raises(ValueError, match="not a multiple of the stem's stride"):
+        dataclasses.replace(CONFIG, stem_widths=(4,), stem_strides=(3,))
+    with pytest.raises(ValueError, match="differ in length"):
+        dataclasses.replace(CONFIG, stem_widths=(4, 4), stem_strides=(2,))
