@@ -139,7 +139,6 @@ class HeatmapHead(nn.Module):
         logits = Conv(
             1,
             axes=("conv_in", None),
-            kernel_init=nn.initializers.normal(0.01),
             bias_init=nn.initializers.constant(start),
             name="logits",
             **types,
