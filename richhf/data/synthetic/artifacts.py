@@ -15,13 +15,13 @@ from richhf.data.synthetic.scene import Item, Scene
 UNTOUCHED_SHARE = 0.125
 NUMBERS = {1: 0.5, 2: 0.34, 3: 0.16}
 KINDS = {
-    "swirl": 0.16,
-    "ripple": 0.12,
-    "broken": 0.15,
-    "protrusion": 0.15,
-    "melt": 0.12,
-    "smear": 0.15,
-    "noise": 0.15,
+    "swirl": 0.15,
+    "ripple": 0.1,
+    "broken": 0.18,
+    "protrusion": 0.13,
+    "melt": 0.06,
+    "smear": 0.19,
+    "noise": 0.19,
 }
 WARPS, FORMS, PATCHES = ("swirl", "ripple"), ("broken", "protrusion", "melt"), ("smear", "noise")
 RADII = (0.08, 0.135)

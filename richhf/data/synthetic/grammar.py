@@ -25,6 +25,7 @@ from richhf.data.synthetic.scene import Group, Scene
 Claim = tuple[str, int | None]
 Words = list[tuple[str, Claim | None]]
 
+PLAIN_NAME_SHARE = 0.5
 OPENINGS = ("a picture of", "a drawing of", "a painting of", "a photo of", "we see", "there is")
 PLACES = ("on a {} background", "against a {} backdrop", "with a {} background", "in front of a {} scene")
 JOINTS = (("and",), ("with",), ("plus",), ("together", "with"))
@@ -82,7 +83,7 @@ def write_prompt(rng: np.random.Generator, scene: Scene, mentions: frozenset[Cla
 
     place: Words = []
     if ("background", None) in mentions:
-        word = _pick(rng, BACKGROUNDS[scene.background])
+        word = _name(rng, BACKGROUNDS[scene.background])
         for part in _pick(rng, PLACES).split():
             place.append((word, ("background", None)) if part == "{}" else (part, None))
     if place and rng.random() < 0.25:
@@ -103,17 +104,17 @@ def _group(rng: np.random.Generator, group: Group, index: int, mentions: frozens
     late_texture = group.texture in TEXTURE_NOUNS and rng.random() < 0.3
     late_colour = rng.random() < 0.15
     if "size" in said:
-        words.append((_pick(rng, SIZES[group.size]), ("size", index)))
+        words.append((_name(rng, SIZES[group.size]), ("size", index)))
     if "texture" in said and not late_texture:
-        words.append((_pick(rng, TEXTURES[group.texture]), ("texture", index)))
-    colour = (_pick(rng, COLOURS[group.colour]), ("colour", index))
+        words.append((_name(rng, TEXTURES[group.texture]), ("texture", index)))
+    colour = (_name(rng, COLOURS[group.colour]), ("colour", index))
     if "colour" in said and not late_colour:
         words.append(colour)
-    words.append((_pick(rng, SHAPES[group.shape][group.count > 1]), ("shape", index)))
+    words.append((_name(rng, SHAPES[group.shape][group.count > 1]), ("shape", index)))
     if "colour" in said and late_colour:
         words += [("in", None), colour]
     if "texture" in said and late_texture:
-        words += [("with", None), (_pick(rng, TEXTURE_NOUNS[group.texture]), ("texture", index))]
+        words += [("with", None), (_name(rng, TEXTURE_NOUNS[group.texture]), ("texture", index))]
     return words
 
 
@@ -128,7 +129,7 @@ def _count(rng: np.random.Generator, count: int, index: int, said: bool) -> Word
 
 
 def _relation(rng: np.random.Generator, relation: str) -> Words:
-    word = (_pick(rng, RELATIONS[relation]), ("relation", None))
+    word = (_name(rng, RELATIONS[relation]), ("relation", None))
     if relation in ("above", "below"):
         return [word]
     lead = _pick(rng, ((), ("to", "the"), ("on", "the")))
@@ -141,3 +142,8 @@ def _plain(words) -> Words:
 
 def _pick(rng: np.random.Generator, options):
     return options[rng.integers(len(options))]
+
+
+def _name(rng: np.random.Generator, synonyms: tuple[str, ...]) -> str:
+    """A word for a concept: mostly its plain name, else any of its synonyms."""
+    return synonyms[0] if rng.random() < PLAIN_NAME_SHARE else _pick(rng, synonyms)
