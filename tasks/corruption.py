@@ -125,7 +125,7 @@ def corrupt_prompts(
     def preprocessor(dataset):
         replace = functools.partial(_replace, lexicon=Lexicon.load(lexicon_path)) if rate else None
 
-        @seqio.map_over_dataset(num_seeds=1)
+        @seqio.map_over_dataset(num_seeds=1, num_parallel_calls=None)
         def apply(indexed, seed):
             index, example = indexed
             example = dict(example)

@@ -62,7 +62,7 @@ def decode_pictures(example, sequence_length: Mapping[str, int] | None = None):
     return {**kept, "image": image, "heatmaps": heatmaps}
 
 
-@seqio.map_over_dataset
+@seqio.map_over_dataset(num_parallel_calls=None)
 def gather_labels(example):
     """Puts the scores in one vector in the order of `SCORES`, and gives every label that is not yet weighted
     weight 1.
@@ -125,7 +125,8 @@ def tokenize(outputs: Sequence[str | None]):
                 "keyword_valid": valid,
             }
 
-        return dataset.map(add_tokens, num_parallel_calls=tf.data.AUTOTUNE)
+        # One at a time: it is Python.
+        return dataset.map(add_tokens)
 
     return preprocessor
 

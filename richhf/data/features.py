@@ -106,7 +106,8 @@ class RichFeedbackFeatureConverter(seqio.FeatureConverter):
         """
         if pack:
             raise ValueError("Rich feedback is never packed: one example is one image. Set pack to False.")
-        super().__init__(pack=False, **kwargs)
+        # Padding checks the lengths; the base class would do it again, in two more passes over every example.
+        super().__init__(pack=False, **{"apply_length_check": False, **kwargs})
 
     def __call__(self, ds: tf.data.Dataset, task_feature_lengths: Mapping[str, int]) -> tf.data.Dataset:
         """Converts a data set.
@@ -148,17 +149,17 @@ class RichFeedbackFeatureConverter(seqio.FeatureConverter):
             features = {name: example[name] for name in (*self.TASK_FEATURES, *self._passthrough_features)}
             features["image"] = tf.ensure_shape(features["image"], [side, side, 3])
             tokens = features.pop("inputs")
-            features["encoder_input_tokens"] = _pad(tokens, task_feature_lengths["inputs"])
+            features["encoder_input_tokens"] = _pad("inputs", tokens, task_feature_lengths["inputs"])
             if "heatmaps" in features:
                 features["heatmaps"] = tf.ensure_shape(
                     features["heatmaps"], [len(feedback.HEATMAPS), side, side]
                 )
             if "word_labels" in features:
                 features["word_labels"] = _pad(
-                    features["word_labels"], task_feature_lengths["inputs"], fill=-1
+                    "word_labels", features["word_labels"], task_feature_lengths["inputs"], fill=-1
                 )
             if "targets" in features:
-                targets = _pad(features.pop("targets"), task_feature_lengths["targets"])
+                targets = _pad("targets", features.pop("targets"), task_feature_lengths["targets"])
                 features["decoder_target_tokens"] = targets
                 features["decoder_input_tokens"] = seqio.autoregressive_inputs(targets, bos_id=self.bos_id)
                 features["decoder_loss_weights"] = seqio.non_padding_position(targets, tf.float32)
@@ -196,10 +197,13 @@ class RichFeedbackFeatureConverter(seqio.FeatureConverter):
         return dict.fromkeys(self._passthrough_features, 1) | lengths
 
 
-def _pad(tokens: tf.Tensor, length: int, *, fill: int = 0) -> tf.Tensor:
+def _pad(name: str, tokens: tf.Tensor, length: int, *, fill: int = 0) -> tf.Tensor:
     """Pads the last axis to a length; the axes before it keep their static size."""
     leading = tokens.shape.rank - 1
     missing = length - tf.shape(tokens)[-1]
+    message = f"Feature {name} is longer than the {length} tokens that TASK_FEATURE_LENGTHS gives it."
+    with tf.control_dependencies([tf.debugging.assert_non_negative(missing, message=message)]):
+        missing = tf.identity(missing)
     padded = tf.pad(tokens, [[0, 0]] * leading + [[0, missing]], constant_values=fill)
     padded.set_shape([*tokens.shape[:-1], length])
     return padded
