@@ -151,6 +151,36 @@ def relative_position_buckets(
     return (offset + np.where(distance < exact, distance, far)).astype(np.int32)
 
 
+def neighbour_bias(
+    heads: int, neighbour_heads: int, *, bidirectional: bool, buckets: int, max_distance: int
+) -> Float[np.ndarray, "buckets h"]:
+    """A bias whose first heads look at a neighbour: by turns at the token before and at the token after.
+
+    A token that does not know its neighbours can neither be copied in order nor understood (a *red* circle). Small
+    models from scratch take thousands of steps to learn as much. Not in T5, whose bias starts at random.
+
+    Args:
+        heads: number of heads.
+        neighbour_heads: how many of them look at a neighbour; the bias of the others is 0.
+        bidirectional: see `relative_position_buckets`.
+        buckets: number of buckets.
+        max_distance: distance from which on all share the last bucket.
+
+    Returns:
+        float32, -2 for each step away from the neighbour, at most -8.
+    """
+    nearest_first = np.array(sorted(range(-max_distance, max_distance + 1), key=abs))
+    bucket = relative_position_buckets(
+        nearest_first, bidirectional=bidirectional, buckets=buckets, max_distance=max_distance
+    )
+    found, first = np.unique(bucket, return_index=True)
+    bias = np.zeros((buckets, heads), np.float32)
+    for head in range(neighbour_heads):
+        steps = np.abs(nearest_first[first] - (1 if head % 2 else -1))
+        bias[found, head] = -2 * np.minimum(steps, 4)
+    return bias
+
+
 class RelativePositionBias(nn.Module):
     """A learned bias by head and bucketed distance, shared by all layers of a stack.
 
@@ -160,6 +190,7 @@ class RelativePositionBias(nn.Module):
         buckets: number of buckets.
         max_distance: distance from which on all share the last bucket.
         features: width of the stream, which sets the initial scale as in T5.
+        neighbour_heads: heads that start with `neighbour_bias`; 0 is T5.
     """
 
     num_heads: int
@@ -168,15 +199,25 @@ class RelativePositionBias(nn.Module):
     buckets: int = 32
     max_distance: int = 128
     param_dtype: Any = jnp.float32
+    neighbour_heads: int = 0
 
     @nn.compact
     def __call__(self, length: int) -> Float[Array, "1 h m m"]:
         """Bias of a sequence of `length` attending to itself: query position, then key position."""
+
+        def start(key: Array, shape: tuple[int, ...], dtype: Any) -> Array:
+            offset = neighbour_bias(
+                self.num_heads,
+                self.neighbour_heads,
+                bidirectional=self.bidirectional,
+                buckets=self.buckets,
+                max_distance=self.max_distance,
+            )
+            return nn.initializers.normal(self.features**-0.5)(key, shape, dtype) + offset.astype(dtype)
+
         table = self.param(
             "embedding",
-            nn.with_logical_partitioning(
-                nn.initializers.normal(self.features**-0.5), ("relpos_buckets", "heads")
-            ),
+            nn.with_logical_partitioning(start, ("relpos_buckets", "heads")),
             (self.buckets, self.num_heads),
             self.param_dtype,
         )

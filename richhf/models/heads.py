@@ -31,7 +31,8 @@ class HeatmapHeadConfig:
         residual_convs: number of 3x3 convolutions with norms in a residual block; 0 leaves the block out.
         final_width: channels of the last 3x3 convolution before ReLU and the convolution to one channel.
         norm_before_relu: in the first convolutions, norm before ReLU or after it.
-        initial_value: what the sigmoid of a fresh head gives everywhere; a good start is the maps' mean.
+        initial_value: sigmoid of the last bias at the start, around which a fresh head's maps lie; a good
+            choice is the mean of the true maps.
         eps: epsilon of the norms over channels.
     """
 

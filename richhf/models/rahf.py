@@ -71,30 +71,32 @@ class Memory(flax.struct.PyTreeNode):
     """What the decoder attends to.
 
     Attributes:
-        tokens: encoded tokens of the keywords row.
-        mask: True where there is a token.
+        tokens: encoded tokens of the keywords row, float [b m d].
+        mask: True where there is a token, bool [b m].
     """
 
-    tokens: Float[Array, "b m d"]
-    mask: Bool[Array, "b m"]
+    # `Any`, here and below: the leaves of a pytree are also shapes, shardings or None.
+    tokens: Any
+    mask: Any
 
 
 class RAHFOutput(flax.struct.PyTreeNode):
     """Logits of the outputs that were asked for; what was not is absent or None.
 
     Attributes:
-        heatmaps: maps of logits by name, `RAHFConfig.map_size` on both sides.
-        scores: logits by name.
-        keyword_logits: logits of the next token after each decoder input.
-        word_logits: for each prompt token of the keywords row, the logit of its word being misaligned.
+        heatmaps: maps of logits by name, float [b h w], `RAHFConfig.map_size` on both sides.
+        scores: logits by name, float [b].
+        keyword_logits: logits of the next token after each decoder input, float [b k v].
+        word_logits: for each prompt token of the keywords row, the logit of its word being misaligned,
+            float [b l].
         memory: what the decoder attends to, to decode from.
     """
 
-    heatmaps: dict[str, Float[Array, "b h w"]]
-    scores: dict[str, Float[Array, "b"]]
-    keyword_logits: Float[Array, "b k v"] | None = None
-    word_logits: Float[Array, "b l"] | None = None
-    memory: Memory | None = None
+    heatmaps: dict[str, Any]
+    scores: dict[str, Any]
+    keyword_logits: Any = None
+    word_logits: Any = None
+    memory: Any = None
 
 
 def order_outputs(outputs: Sequence[str]) -> tuple[str, ...]:

@@ -40,6 +40,8 @@ class T5Config:
             by a kernel of their own (v1.1).
         relative_buckets: number of relative position buckets.
         relative_max_distance: distance from which on all share the last bucket.
+        neighbour_heads: heads whose relative bias starts by looking at a neighbouring token
+            (`attention.neighbour_bias`, for small models from scratch); 0 is T5.
         eps: epsilon of the norms.
         dropout: rate of dropout on embeddings, in the MLPs and in the residual branches.
     """
@@ -55,6 +57,7 @@ class T5Config:
     tied_logits: bool = True
     relative_buckets: int = 32
     relative_max_distance: int = 128
+    neighbour_heads: int = 0
     eps: float = 1e-6
     dropout: float = 0.0
 
@@ -66,20 +69,21 @@ class DecoderCache(flax.struct.PyTreeNode):
     """What greedy decoding keeps from step to step; one entry a layer.
 
     Attributes:
-        keys: self-attention keys so far, zeros ahead.
-        values: self-attention values so far, zeros ahead.
-        memory_keys: cross-attention keys, made once.
-        memory_values: cross-attention values, made once.
-        memory_bias: mask of the memory as a bias.
-        bias: relative position bias and causal mask of all steps.
+        keys: self-attention keys so far, zeros ahead, each float [b h k c].
+        values: self-attention values so far, zeros ahead, each float [b h k c].
+        memory_keys: cross-attention keys, made once, each float [b h m c].
+        memory_values: cross-attention values, made once, each float [b h m c].
+        memory_bias: mask of the memory as a bias, float [b 1 1 m].
+        bias: relative position bias and causal mask of all steps, float [1 h k k].
     """
 
-    keys: tuple[Float[Array, "b h k c"], ...]
-    values: tuple[Float[Array, "b h k c"], ...]
-    memory_keys: tuple[Float[Array, "b h m c"], ...]
-    memory_values: tuple[Float[Array, "b h m c"], ...]
-    memory_bias: Float[Array, "b 1 1 m"]
-    bias: Float[Array, "1 h k k"]
+    # `Any`: the leaves of a pytree are also shapes, shardings or None.
+    keys: tuple[Any, ...]
+    values: tuple[Any, ...]
+    memory_keys: tuple[Any, ...]
+    memory_values: tuple[Any, ...]
+    memory_bias: Any
+    bias: Any
 
 
 def _attention(config: T5Config, dtype: Any, param_dtype: Any) -> MultiHeadAttention:
@@ -164,6 +168,7 @@ class Encoder(nn.Module):
             config.relative_buckets,
             config.relative_max_distance,
             self.param_dtype,
+            config.neighbour_heads,
         )
         self.layers = [EncoderLayer(config, **types) for _ in range(config.encoder_layers)]
         self.norm = RMSNorm(config.eps, **types)
@@ -235,6 +240,7 @@ class Decoder(nn.Module):
             config.relative_buckets,
             config.relative_max_distance,
             self.param_dtype,
+            config.neighbour_heads,
         )
         self.layers = [DecoderLayer(config, **types) for _ in range(config.decoder_layers)]
         self.norm = RMSNorm(config.eps, **types)

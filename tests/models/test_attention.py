@@ -13,7 +13,7 @@ from richhf.models.attention import (
     relative_position_buckets,
 )
 
-# By hand from Raffel et al. 2020: 32 buckets, distances up to 128. The encoder spends 16 on each sign: 8 exact
+# By hand from Raffel et al. 2020: 32 buckets, distances up to 128. The encoder has 16 for each sign: 8 exact
 # ones, then 8 + floor(8 * log(x / 8) / log(16)); the decoder has 16 exact ones, then
 # 16 + floor(16 * log(x / 16) / log(8)).
 ENCODER = {0: 0, -1: 1, -7: 7, -8: 8, -11: 8, -12: 9, -16: 10, -23: 11, -32: 12, -64: 14, -90: 14, -91: 15}

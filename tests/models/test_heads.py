@@ -1,3 +1,4 @@
+import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -28,10 +29,12 @@ def test_layouts_express_the_paper_and_the_author():
 def test_heatmap_head_doubles_the_side_and_starts_at_its_initial_value(residual_convs, fast_jit):
     config = HeatmapHeadConfig((8,), (6, 4), residual_convs, final_width=4, initial_value=0.03)
     x = jnp.asarray(np.random.default_rng(0).normal(size=(2, 3, 5, 8)), jnp.float32)
-    logits, _ = fast_jit(HeatmapHead(config).init_with_output)(jax.random.key(1), x)
+    logits, variables = fast_jit(HeatmapHead(config).init_with_output)(jax.random.key(1), x)
     assert logits.shape == (2, 12, 20)
     assert config.map_size(3) == 12
-    np.testing.assert_allclose(jax.nn.sigmoid(logits), 0.03, rtol=0.2)
+    bias = nn.unbox(variables)["params"]["logits"]["bias"]
+    np.testing.assert_allclose(jax.nn.sigmoid(bias), [0.03], rtol=1e-5)
+    assert abs(np.median(logits) - bias[0]) < 1
 
 
 def test_mean_pooling_forgets_the_place_and_flattening_does_not(random_variables):
