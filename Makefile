@@ -2,7 +2,8 @@
 PYTHON  ?= python3
 VENV    ?= .venv
 VARIANT ?= multi_head
-STEPS   ?=
+STEPS   ?= 2600
+BATCH   := 8
 PY      := $(VENV)/bin/python
 DEMO    := build/demo
 DATA    := $(DEMO)/data
@@ -12,12 +13,15 @@ export TF_CPP_MIN_LOG_LEVEL ?= 2
 
 .PHONY: demo test lint parity environment clean
 
+MODEL   := --gin_file=gin/models/tiny_$(VARIANT).gin --gin_file=gin/data/synthetic.gin
+PLACES  := --gin.DATA_DIR='"$(DATA)"' --gin.MODEL_DIR='"$(RUN)"'
+
+# Prompts are corrupted for the first 85 % of training only, so that the end sees prompts as they are.
 demo: environment
-	$(VENV)/bin/richhf synthesize $(DATA) --train 8000 --dev 250 --test 1000 --size 64 --seed 18
-	$(PY) -m launch.train --gin_file=gin/models/tiny_$(VARIANT).gin --gin_file=gin/data/synthetic.gin \
-	  --gin_file=gin/runs/demo.gin --gin.DATA_DIR='"$(DATA)"' --gin.MODEL_DIR='"$(RUN)"' $(if $(STEPS),--gin.TRAIN_STEPS=$(STEPS))
-	$(PY) -m launch.eval --gin_file=gin/models/tiny_$(VARIANT).gin --gin_file=gin/data/synthetic.gin \
-	  --gin_file=gin/runs/eval.gin --gin.DATA_DIR='"$(DATA)"' --gin.MODEL_DIR='"$(RUN)"' --gin.EVAL_OUTPUT_DIR='"$(DEMO)"'
+	$(VENV)/bin/richhf synthesize $(DATA) --train 10000 --dev 250 --test 1000 --size 64 --seed 18
+	$(PY) -m launch.train $(MODEL) --gin_file=gin/runs/train.gin $(PLACES) --gin.TRAIN_STEPS=$(STEPS) \
+	  --gin.BATCH_SIZE=$(BATCH) --gin.CORRUPT_UNTIL_EXAMPLE=$$(($(STEPS) * $(BATCH) * 85 / 100))
+	$(PY) -m launch.eval $(MODEL) --gin_file=gin/runs/eval.gin $(PLACES) --gin.EVAL_OUTPUT_DIR='"$(DEMO)"'
 
 test: environment
 	$(PY) -m pytest
