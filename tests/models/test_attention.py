@@ -9,6 +9,7 @@ from richhf.models.attention import (
     MultiHeadAttention,
     RelativePositionBias,
     causal_bias,
+    neighbour_bias,
     padding_bias,
     relative_position_buckets,
 )
@@ -75,3 +76,19 @@ def test_fresh_unscaled_attention_starts_with_logits_of_order_one():
     params = nn.unbox(module.init(jax.random.key(1), x, method=MultiHeadAttention.to_self))["params"]
     query, key = (np.asarray(x[0]) @ np.asarray(params[n]["kernel"])[:, :64] for n in ("query", "key"))
     assert 0.5 < (query @ key.T).std() < 2
+
+
+def test_neighbour_heads_start_by_looking_at_the_token_before_and_after():
+    bias = neighbour_bias(3, 2, bidirectional=True, buckets=32, max_distance=128)
+    distance = np.arange(6)[None] - np.arange(6)[:, None]
+    bucket = relative_position_buckets(distance, bidirectional=True, buckets=32, max_distance=128)
+    by_head = bias[bucket]
+    np.testing.assert_array_equal(by_head[1:, :, 0].argmax(1), np.arange(5))
+    np.testing.assert_array_equal(by_head[:-1, :, 1].argmax(1), np.arange(1, 6))
+    assert by_head[1:, :, 0].max() == 0
+    assert not by_head[..., 2].any()
+
+
+def test_no_neighbour_heads_is_t5():
+    bias = neighbour_bias(4, 0, bidirectional=False, buckets=32, max_distance=128)
+    assert not bias.any()
