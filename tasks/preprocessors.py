@@ -4,6 +4,7 @@ Work on words is Python (`richhf.data.words`), called by `tf.numpy_function`; it
 alone, so that a stream can be saved and continued.
 """
 
+import itertools
 from collections.abc import Mapping, Sequence
 
 import numpy as np
@@ -16,6 +17,9 @@ from tasks.tokens import WordTokenizer, label_tokens
 
 COPY = "copy_prompt"
 """Boolean feature of examples whose keyword target is the bare prompt (the decoder learns to copy first)."""
+HIDDEN = "hidden_words"
+"""String feature: for each word of the prompt 1 if the encoder must not see it, else 0; the hidden words alone
+are then the keyword target. Empty: the encoder sees all."""
 
 
 def prefix(output: str) -> str:
@@ -75,6 +79,7 @@ def gather_labels(example):
         "score_weights": tf.ones(len(feedback.SCORES)),
         "heatmap_weights": tf.ones(len(feedback.HEATMAPS)),
         COPY: tf.constant(False),
+        HIDDEN: tf.constant(""),
     }
     kept = {name: value for name, value in example.items() if name not in records.SCORE_FEATURES.values()}
     return {**weights, **kept, "scores": scores}
@@ -106,7 +111,7 @@ def tokenize(outputs: Sequence[str | None]):
         rows, length = len(outputs), (sequence_length or {}).get("inputs")
 
         def add_tokens(example):
-            arguments = [example["prompt"], example["prompt_misalignment_label"], example[COPY]]
+            arguments = [example[name] for name in ("prompt", "prompt_misalignment_label", COPY, HIDDEN)]
             types = [tf.int32, tf.int32, tf.int32, tf.string, tf.bool]
             inputs, labels, targets, marked, valid = tf.numpy_function(
                 encoder, arguments, types, stateful=False
@@ -145,6 +150,7 @@ class PromptEncoder:
         self.tokenizer = WordTokenizer(source)
         self.target_vocabulary = target
         self.eos, self.target_eos = source.eos_id, target.eos_id
+        self.unknown = source.unk_id
         self.prefixes = [list(source.encode(prefix(name))) if name else [] for name in outputs]
         self.input_length, self.target_length = lengths.get("inputs"), lengths.get("targets")
         longest = max(map(len, self.prefixes)) + 2
@@ -154,7 +160,9 @@ class PromptEncoder:
                 f"longest task string, one token of the prompt and the end mark need {longest}."
             )
 
-    def __call__(self, prompt: bytes, label: bytes, copy: bool) -> tuple[np.ndarray, ...]:
+    def __call__(
+        self, prompt: bytes, label: bytes, copy: bool, hidden: bytes = b""
+    ) -> tuple[np.ndarray, np.ndarray, np.ndarray, bytes, np.bool_]:
         """Inputs, word labels, targets, marked prompt, and whether labels and words agree: see `tokenize`."""
         text = prompt.decode()
         try:
@@ -164,11 +172,19 @@ class PromptEncoder:
             flags, valid = [False] * len(words.split_words(text)), False
         ids, spans = self.tokenizer.encode(text)
         labels = label_tokens(text, spans, flags, len(ids)) if valid else np.full(len(ids), -1, np.int32)
+        if hidden and valid:
+            dropped = [flag == b"1" for flag in hidden.split()]
+            covered = label_tokens(text, spans, dropped, len(ids)) == 1
+            ids = [self.unknown if cover else token for token, cover in zip(ids, covered, strict=True)]
+            labels = np.where(covered, np.int32(-1), labels)
         inputs, word_labels, fits = self._rows(ids, labels)
         marked = words.mark_misaligned(text, flags)
         targets = []
         if valid and fits:
-            targets = [*self.target_vocabulary.encode(text if copy else marked), self.target_eos]
+            wanted = text if copy else marked
+            if hidden:
+                wanted = " ".join(itertools.compress(words.split_words(text), dropped))
+            targets = [*self.target_vocabulary.encode(wanted), self.target_eos]
             if self.target_length is not None and len(targets) > self.target_length:
                 targets = []
         return inputs, word_labels, np.array(targets, np.int32), marked.encode(), np.bool_(valid)

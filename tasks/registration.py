@@ -1,6 +1,7 @@
 """The two tasks of a data set of rich feedback, one for each variant of the model."""
 
 from collections.abc import Mapping
+from typing import Any
 
 import seqio
 import tensorflow as tf
@@ -19,6 +20,7 @@ def add_tasks(
     *,
     lexicon_path: str = "",
     corruption_rate: float = 0.0,
+    hide_rate: float = 0.0,
     corrupt_until_example: int | None = None,
     copy_until_example: int = 0,
     shuffle_buffer_size: int = 1000,
@@ -47,6 +49,7 @@ def add_tasks(
       vocabulary: of `inputs` and `targets`; padding is 0.
       lexicon_path: words for prompt corruption.
       corruption_rate: share of the training examples whose prompt is corrupted (`tasks.corruption`).
+      hide_rate: share of the training examples with hidden words (`tasks.corruption`).
       corrupt_until_example: corruption stops at this example of the training stream; None: never.
       copy_until_example: before this example of the training stream, keyword targets are the bare prompt.
       shuffle_buffer_size: encoded records held for shuffling a training stream.
@@ -55,12 +58,13 @@ def add_tasks(
     Returns:
       The names of the tasks, in the order of `VARIANTS`.
     """
-    corrupt = ()
-    if corruption_rate or copy_until_example:
+    corrupt: tuple[Any, ...] = ()
+    if corruption_rate or hide_rate or copy_until_example:
         corrupt = (
             corruption.corrupt_prompts(
                 lexicon_path,
                 rate=corruption_rate,
+                hide_rate=hide_rate,
                 until_example=corrupt_until_example,
                 copy_until_example=copy_until_example,
             ),

@@ -1,7 +1,7 @@
 """The smallest pieces: dense layers, norms and embeddings whose parameters carry logical axis names.
 
 Every parameter of the project is made by one of the layers of this file, `attention.py` or `convolution.py`
-and is boxed with `nn.with_logical_partitioning`, so that a trainer can shard it by rules on names. `dtype` is
+and is boxed by `with_axes`, so that a trainer can shard it by rules on names. `dtype` is
 what a layer computes in, `param_dtype` what it stores.
 """
 
@@ -17,6 +17,11 @@ AxisNames = tuple[str | None, ...]
 Initializer = Callable[..., Any]
 
 lecun_normal = nn.initializers.lecun_normal()
+
+
+def with_axes(initializer: Initializer, axes: AxisNames) -> Initializer:
+    """Boxes what an initializer gives with logical axis names; `Module.param` unboxes what it returns."""
+    return nn.with_logical_partitioning(initializer, axes)
 
 
 def broadcast_last(vector: Float[Array, "c"], rank: int) -> Array:
@@ -48,7 +53,7 @@ class Dense(nn.Module):
         """Applies the layer."""
         kernel = self.param(
             "kernel",
-            nn.with_logical_partitioning(self.kernel_init, self.axes),
+            with_axes(self.kernel_init, self.axes),
             (x.shape[-1], self.features),
             self.param_dtype,
         )
@@ -56,7 +61,7 @@ class Dense(nn.Module):
         if self.use_bias:
             bias = self.param(
                 "bias",
-                nn.with_logical_partitioning(self.bias_init, self.axes[1:]),
+                with_axes(self.bias_init, self.axes[1:]),
                 (self.features,),
                 self.param_dtype,
             )
@@ -84,7 +89,7 @@ class RMSNorm(nn.Module):
         """Norms over the last axis."""
         scale = self.param(
             "scale",
-            nn.with_logical_partitioning(nn.initializers.ones_init(), (self.axis,)),
+            with_axes(nn.initializers.ones_init(), (self.axis,)),
             (x.shape[-1],),
             self.param_dtype,
         )
@@ -110,8 +115,8 @@ class LayerNorm(nn.Module):
     def __call__(self, x: Float[Array, "*batch c"]) -> Float[Array, "*batch c"]:
         """Norms over the last axis."""
         shape, axes = (x.shape[-1],), (self.axis,)
-        ones = nn.with_logical_partitioning(nn.initializers.ones_init(), axes)
-        zeros = nn.with_logical_partitioning(nn.initializers.zeros_init(), axes)
+        ones = with_axes(nn.initializers.ones_init(), axes)
+        zeros = with_axes(nn.initializers.zeros_init(), axes)
         scale = self.param("scale", ones, shape, self.param_dtype)
         bias = self.param("bias", zeros, shape, self.param_dtype)
         x = x.astype(jnp.float32)
@@ -129,10 +134,12 @@ class Embedding(nn.Module):
     Attributes:
         size: number of tokens.
         features: width of an embedding.
+        init_std: standard deviation of fresh embeddings.
     """
 
     size: int
     features: int
+    init_std: float = 1.0
     dtype: Any = jnp.float32
     param_dtype: Any = jnp.float32
 
@@ -140,7 +147,7 @@ class Embedding(nn.Module):
         """Makes the parts."""
         self.embedding = self.param(
             "embedding",
-            nn.with_logical_partitioning(nn.initializers.normal(1.0), ("vocab", "embed")),
+            with_axes(nn.initializers.normal(self.init_std), ("vocab", "embed")),
             (self.size, self.features),
             self.param_dtype,
         )

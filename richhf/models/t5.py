@@ -42,6 +42,10 @@ class T5Config:
         relative_max_distance: distance from which on all share the last bucket.
         neighbour_heads: heads whose relative bias starts by looking at a neighbouring token
             (`attention.neighbour_bias`, for small models from scratch); 0 is T5.
+        embedding_std: standard deviation of fresh embeddings; 1 is T5, whose optimizer takes steps in proportion to
+            a parameter's size. Under Adam smaller ones leave room for what attention brings from the image.
+        scaled_attention: divides attention logits by sqrt(d_kv). False is T5, which starts with query kernels
+            smaller by as much instead: the same function, but Adam's steps are then too long for them.
         eps: epsilon of the norms.
         dropout: rate of dropout on embeddings, in the MLPs and in the residual branches.
     """
@@ -58,6 +62,8 @@ class T5Config:
     relative_buckets: int = 32
     relative_max_distance: int = 128
     neighbour_heads: int = 0
+    embedding_std: float = 1.0
+    scaled_attention: bool = False
     eps: float = 1e-6
     dropout: float = 0.0
 
@@ -92,7 +98,7 @@ def _attention(config: T5Config, dtype: Any, param_dtype: Any) -> MultiHeadAtten
         config.d_kv,
         config.d_model,
         use_bias=False,
-        scaled=False,
+        scaled=config.scaled_attention,
         dtype=dtype,
         param_dtype=param_dtype,
     )
@@ -306,7 +312,7 @@ class T5(nn.Module):
     def setup(self):
         """Makes the parts."""
         config, types = self.config, {"dtype": self.dtype, "param_dtype": self.param_dtype}
-        self.embedding = Embedding(config.vocab_size, config.d_model, **types)
+        self.embedding = Embedding(config.vocab_size, config.d_model, config.embedding_std, **types)
         self.encoder = Encoder(config, **types)
         self.decoder = Decoder(config, **types)
         if not config.tied_logits:
