@@ -18,7 +18,7 @@ from tasks.tokens import WordTokenizer, label_tokens
 COPY = "copy_prompt"
 """Boolean feature of examples whose keyword target is the bare prompt (the decoder learns to copy first)."""
 HIDDEN = "hidden_words"
-"""String feature: for each word of the prompt 1 if the encoder must not see it, else 0; the hidden words alone
+"""String feature: for each word of the prompt 1 if the encoder must not see it, else 0; those words alone
 are then the keyword target. Empty: the encoder sees all."""
 
 
