@@ -91,3 +91,17 @@ def test_copy_target_is_the_bare_prompt_but_words_stay_labelled(encoder, vocabul
     assert vocabulary.decode(targets.tolist()) == "a red square"
     assert marked == b"a red_0 square"
     assert 1 in labels
+
+
+def test_hidden_words_are_unknown_to_the_encoder_and_alone_in_the_target(encoder, vocabulary):
+    make = encoder(feedback.AUGMENTED_PROMPT, inputs=30, targets=30)
+    plain_inputs, plain_labels, *_ = make(PROMPT, LABEL, False)
+    inputs, labels, targets, marked, valid = make(PROMPT, LABEL, False, b"0 0 1")
+    assert vocabulary.decode(targets.tolist()) == "square"
+    assert marked == b"a red_0 square"
+    assert valid
+    changed = inputs != plain_inputs
+    assert changed.any(axis=1).all()
+    assert (inputs[changed] == vocabulary.unk_id).all()
+    np.testing.assert_array_equal(labels == -1, changed[-1] | (plain_labels == -1))
+    assert 1 in labels
