@@ -173,7 +173,9 @@ class _explained:
         return self
 
     def __exit__(self, kind, error, traceback):
-        if not isinstance(error, (ValueError, SyntaxError, tokenize.TokenError, OSError, TypeError, ImportError)):
+        if not isinstance(
+            error, (ValueError, SyntaxError, tokenize.TokenError, OSError, TypeError, ImportError)
+        ):
             return
         message = " ".join(str(error).split())
         short = [name.split(".")[-1] for name in self._parameters]

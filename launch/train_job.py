@@ -1,7 +1,7 @@
 """The training job: data and model fitted together and handed to the trainer."""
 
 import os
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -44,7 +44,7 @@ def train_job(
     iterator = train_iterator(train_dataset_cfg)
     rows = iterator.element_spec["encoder_input_tokens"].shape
     check_rows(model, rows, train_dataset_cfg.mixture_or_task_name)
-    settings = {}
+    settings: dict[str, Any] = {}
     if train_eval_dataset_cfg:
         cfg = train_eval_dataset_cfg
         settings["eval_batches"] = {cfg.split: lambda: counted_batches(cfg)}
@@ -59,7 +59,7 @@ def train_job(
     )
 
 
-def counted_batches(cfg: DatasetConfig) -> Iterable[tuple[Mapping[str, np.ndarray], int]]:
+def counted_batches(cfg: DatasetConfig) -> Iterator[tuple[Mapping[str, np.ndarray], int]]:
     """Batches of a split with their numbers of examples, once through."""
     return ((batch.features, batch.valid) for batch in eval_batches(cfg))
 

@@ -94,8 +94,8 @@ class Checkpoints:
             except Exception as error:
                 damaged.append((step, error))
                 continue
-            for bad, error in damaged:
-                self._set_aside(bad, error)
+            for bad, cause in damaged:
+                self._set_aside(bad, cause)
             return state
         if damaged:
             raise ValueError(

@@ -119,6 +119,7 @@ def train(
         verb = f"going on from step {start}" if start else "starting"
         mesh = " x ".join(f"{axis}={n}" for axis, n in partitioner.mesh.shape.items())
         progress.note(f"{model_dir}: {verb}; {size / 1e6:.2f} M parameters; {mesh}; batch {batch_size}")
+        progress.note("compiling the first step ...")
 
     shardings = jax.tree.map(lambda x: x.sharding, target)
     step_fn = jax.jit(
@@ -224,7 +225,7 @@ def evaluate(
     partitioner: Partitioner,
 ) -> dict[str, float]:
     """The mean of eval_fn's metrics over each set of batches, by example, as `eval/<name>/<metric>`."""
-    means = {}
+    means: dict[str, float] = {}
     for name, batches in eval_batches.items():
         totals: dict[str, float] = {}
         count = 0

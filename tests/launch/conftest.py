@@ -21,8 +21,8 @@ ViTConfig.mlp_width = 16
 ViTConfig.stem_widths = (4,)
 ViTConfig.stem_strides = (2,)
 T5Config.d_model = 16
-T5Config.num_heads = 2
-T5Config.d_kv = 8
+T5Config.num_heads = 4
+T5Config.d_kv = 4
 T5Config.d_ff = 16
 T5Config.encoder_layers = 1
 T5Config.decoder_layers = 1
@@ -34,6 +34,7 @@ ScoreHeadConfig.dense_widths = (8,)
 RichFeedbackModel.keyword_length = 6
 CORRUPT_UNTIL_EXAMPLE = 24
 BATCH_SIZE = 8
+Partitioner.num_devices = 1
 """
 
 

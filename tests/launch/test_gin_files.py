@@ -66,10 +66,10 @@ def test_whole_step_traces_and_every_axis_has_a_rule(model):
     assert sum(x.size for x in split) > 0.95 * total
 
 
-def test_size_is_what_the_file_says(model):
+def test_tiny_models_are_tiny(model):
     variables = jax.eval_shape(
         lambda: model.get_initial_variables(
             jax.random.key(0), {name: shape for name, (shape, _) in batch_shapes(model).items()}
         )
     )
-    assert 0.7e6 < sum(parameter_counts(variables).values()) < 1.5e6
+    assert 0.5e6 < sum(parameter_counts(variables).values()) < 2e6

@@ -1,6 +1,7 @@
 import functools
 import json
 import os
+import resource
 import signal
 
 import jax
@@ -227,6 +228,27 @@ def test_damaged_checkpoint_is_set_aside(run, tmp_path):
     with pytest.warns(UserWarning, match="step 5 is damaged"):
         resumed = run("hurt", steps=6)
     assert_identical(whole, resumed)
+
+
+def test_full_disk_leaves_the_earlier_checkpoints(run, tmp_path, counting_iterator):
+    whole = run("whole", steps=6, log_period=100)
+    unlimited = resource.getrlimit(resource.RLIMIT_FSIZE)
+    iterator = counting_iterator()
+
+    def fill_disk(position):
+        if position == 5:
+            resource.setrlimit(resource.RLIMIT_FSIZE, (2000, unlimited[1]))
+
+    iterator.before_next = fill_disk
+    try:
+        with pytest.raises(
+            OSError, match=r"(?s)step 6 could not be written.*intact: \[3\].*same command again"
+        ):
+            run("full", steps=8, log_period=100, iterator=iterator, checkpoint_period=3)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, unlimited)
+    assert Checkpoints(tmp_path / "full").steps == [3]
+    assert_identical(whole, run("full", steps=6, log_period=100))
 
 
 def test_checkpoint_of_another_model_is_refused(run, tmp_path, toy_model, counting_iterator):

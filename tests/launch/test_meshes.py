@@ -1,0 +1,67 @@
+"""The real network, small, on one device and on eight: partitioning changes where numbers are."""
+
+import functools
+
+import jax
+import numpy as np
+import optax
+import pytest
+
+import gin
+from launch import configurables, gin_config
+from richhf.training.optimizers import Optimizer
+from richhf.training.partitioning import Partitioner
+from richhf.training.train import initializer
+from richhf.training.train_step import train_step
+
+B, T, L, SIDE = 8, 1, 12, 32
+
+
+@pytest.fixture
+def model(gin_files):
+    flags = [*gin_files("tiny_multi_head", "eval"), "--gin.MODEL_DIR=x"]
+    gin_config.load(gin_config.parse_flags(flags), configurables.PARAMETERS)
+    yield configurables.CONFIGURABLES["models.RichFeedbackModel"]()
+    gin.clear_config()
+
+
+def make_batch():
+    """All labels present, so that microbatches weigh the same."""
+    rng = np.random.default_rng(0)
+    tokens = rng.integers(2, 300, (B, L)).astype(np.int32)
+    return {
+        "image": rng.integers(0, 256, (B, SIDE, SIDE, 3)).astype(np.uint8),
+        "encoder_input_tokens": tokens[:, None],
+        "heatmaps": rng.integers(0, 256, (B, 2, SIDE, SIDE)).astype(np.uint8),
+        "heatmap_weights": np.ones((B, 2), np.float32),
+        "scores": rng.random((B, 4)).astype(np.float32),
+        "score_weights": np.ones((B, 4), np.float32),
+        "decoder_input_tokens": np.roll(tokens, 1, axis=1),
+        "decoder_target_tokens": tokens,
+        "decoder_loss_weights": np.ones((B, L), np.float32),
+        "word_labels": rng.integers(0, 2, (B, L)).astype(np.int32),
+    }
+
+
+def two_steps(model, partitioner, num_microbatches):
+    optimizer = Optimizer(optax.sgd(0.05), lambda step: 0.05)
+    batch = make_batch()
+    shapes, types = ({k: getattr(v, field) for k, v in batch.items()} for field in ("shape", "dtype"))
+    init, target = initializer(model, optimizer, partitioner, shapes, types)
+    state = init(jax.random.key(0), None)
+    step = jax.jit(
+        functools.partial(
+            train_step, loss_fn=model.loss_fn, optimizer=optimizer, num_microbatches=num_microbatches
+        ),
+        out_shardings=(jax.tree.map(lambda x: x.sharding, target), partitioner.replicated),
+    )
+    for _ in range(2):
+        state, metrics = step(state, partitioner.shard_batch(batch), jax.random.key(1))
+    return jax.device_get((state.params, metrics))
+
+
+def test_eight_devices_and_microbatches_agree_with_one_device(model):
+    one = two_steps(model, Partitioner(num_devices=1), 1)
+    many = two_steps(model, Partitioner(data=2, fsdp=2, model=2), 2)
+    for a, b in zip(jax.tree.leaves(one), jax.tree.leaves(many), strict=True):
+        np.testing.assert_allclose(a, b, rtol=2e-5, atol=2e-6)
