@@ -1,4 +1,7 @@
-"""Installs `richhf`, the library. `tasks`, `launch` and `gin` are used from a checkout (`pip install -e .[train]`)."""
+"""Installs `richhf`, the library.
+
+`tasks`, `launch` and `gin` are used from a checkout (`pip install -e .[train]`).
+"""
 
 import pathlib
 
@@ -30,7 +33,7 @@ TEST = [
 setuptools.setup(
     name="richhf",
     version="0.1.0",
-    description="Rich Human Feedback for text-to-image generation in JAX/Flax: heatmaps, scores and misaligned keywords",
+    description="Rich Human Feedback for text-to-image generation: heatmaps, scores and misaligned keywords",
     long_description=(HERE / "README.md").read_text(encoding="utf-8"),
     long_description_content_type="text/markdown",
     license="Apache-2.0",

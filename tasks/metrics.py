@@ -5,6 +5,7 @@ The evaluator calls `predict_with_aux_fn`, which gives keyword tokens and, as au
 """
 
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
 
@@ -37,7 +38,7 @@ def paper_metrics(
     Returns:
       The nested metrics of `richhf.evaluation.evaluate_feedback`, flattened; undefined ones are left out.
     """
-    common = {
+    common: dict[str, Any] = {
         "prompts": [target["prompt"] for target in targets],
         "filenames": [target["filename"] for target in targets],
         "keyword_valid": np.array([target["keyword_valid"] for target in targets]),

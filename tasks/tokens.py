@@ -37,7 +37,9 @@ class WordTokenizer:
           text; None for the ranges if the vocabulary does not give back the text that it encoded.
         """
         whole = [int(i) for i in self.vocabulary.encode(text)]
-        ids, spans, start = [], [], 0
+        ids: list[int] = []
+        spans: list[Span] = []
+        start = 0
         for chunk in text.split():
             start = text.index(chunk, start)
             chunk_ids, chunk_spans = self._encode_chunk(chunk)

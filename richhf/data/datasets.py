@@ -5,6 +5,7 @@ The tasks themselves are registered elsewhere (`tasks/`); here they are known by
 
 import dataclasses
 import difflib
+import functools
 import importlib
 import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -192,7 +193,7 @@ def eval_batches(cfg: DatasetConfig) -> Iterator[EvalBatch]:
 
 def _whole_batches(cfg: DatasetConfig, provider: seqio.Task | seqio.Mixture) -> tf.data.Dataset:
     converter = RichFeedbackFeatureConverter(passthrough_features=EVALUATION_FEATURES)
-    whole = None
+    parts = []
     for task in seqio.get_subtasks(provider):
         dataset = task.get_dataset(
             cfg.task_feature_lengths,
@@ -202,8 +203,8 @@ def _whole_batches(cfg: DatasetConfig, provider: seqio.Task | seqio.Mixture) -> 
             num_epochs=1,
             trim_output_features=False,
         )
-        dataset = converter(dataset, cfg.task_feature_lengths)
-        whole = dataset if whole is None else whole.concatenate(dataset)
+        parts.append(converter(dataset, cfg.task_feature_lengths))
+    whole = functools.reduce(lambda before, part: before.concatenate(part), parts)
     if cfg.num_examples is not None:
         whole = whole.take(cfg.num_examples)
     return whole.batch(cfg.batch_size).prefetch(1).with_options(_options())

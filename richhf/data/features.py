@@ -135,7 +135,7 @@ class RichFeedbackFeatureConverter(seqio.FeatureConverter):
 
     def get_model_feature_lengths(self, task_feature_lengths: Mapping[str, int]) -> dict[str, int]:
         """Lengths of the model features, along the dimension that the base class checks."""
-        lengths = {}
+        lengths: dict[str, int] = {}
         for name, length in task_feature_lengths.items():
             lengths |= dict.fromkeys(_MODEL_NAMES.get(name, (name,)), length)
         return lengths

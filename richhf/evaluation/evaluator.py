@@ -23,23 +23,31 @@ Predict = Callable[[Features], Mapping[str, Any]]
 
 @runtime_checkable
 class EvaluationBatch(Protocol):
-    """One batch of a split, all of one size; `richhf.data.datasets.EvalBatch` is one.
+    """One batch of a split, all of one size; `richhf.data.datasets.EvalBatch` is one."""
 
-    Attributes:
-      features: model features, as the feature converter names them.
-      valid: number of examples; rows from there on are padding.
-      filenames: of the images, `valid` of them, as the following three.
-      prompts: plain prompts.
-      keywords: marked prompts.
-      keyword_valid: whether the words have labels.
-    """
+    @property
+    def features(self) -> Mapping[str, np.ndarray]:
+        """Model features, as the feature converter names them."""
 
-    features: Mapping[str, np.ndarray]
-    valid: int
-    filenames: Sequence[str]
-    prompts: Sequence[str]
-    keywords: Sequence[str]
-    keyword_valid: Sequence[bool]
+    @property
+    def valid(self) -> int:
+        """Number of examples; rows from there on are padding."""
+
+    @property
+    def filenames(self) -> Sequence[str]:
+        """Names of the images, `valid` of them, as of the following three."""
+
+    @property
+    def prompts(self) -> Sequence[str]:
+        """Plain prompts."""
+
+    @property
+    def keywords(self) -> Sequence[str]:
+        """Marked prompts."""
+
+    @property
+    def keyword_valid(self) -> Sequence[bool]:
+        """Whether the words have labels."""
 
 
 @dataclasses.dataclass(frozen=True)

@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Float, Int
 
-from richhf.models.layers import Dense, Initializer, lecun_normal
+from richhf.models.layers import Dense, Initializer, lecun_normal, with_axes
 
 MASKED = -1e9
 
@@ -156,8 +156,9 @@ def neighbour_bias(
 ) -> Float[np.ndarray, "buckets h"]:
     """A bias whose first heads look at a neighbour: by turns at the token before and at the token after.
 
-    A token that does not know its neighbours can neither be copied in order nor understood (a *red* circle). Small
-    models from scratch take thousands of steps to learn as much. Not in T5, whose bias starts at random.
+    A token that does not know its neighbours can neither be copied in order nor understood (a *red* circle).
+    Small models from scratch take thousands of steps to learn as much. Not in T5, whose bias starts at
+    random.
 
     Args:
         heads: number of heads.
@@ -217,7 +218,7 @@ class RelativePositionBias(nn.Module):
 
         table = self.param(
             "embedding",
-            nn.with_logical_partitioning(start, ("relpos_buckets", "heads")),
+            with_axes(start, ("relpos_buckets", "heads")),
             (self.buckets, self.num_heads),
             self.param_dtype,
         )

@@ -7,7 +7,7 @@ import jax.numpy as jnp
 from jax import lax
 from jaxtyping import Array, Float
 
-from richhf.models.layers import AxisNames, Initializer, broadcast_last
+from richhf.models.layers import AxisNames, Initializer, broadcast_last, with_axes
 
 he_normal = nn.initializers.he_normal()
 CONV_AXES: AxisNames = ("conv_in", "conv_out")
@@ -39,13 +39,13 @@ class Conv(nn.Module):
         """Convolves maps."""
         kernel = self.param(
             "kernel",
-            nn.with_logical_partitioning(self.kernel_init, (None, None, *self.axes)),
+            with_axes(self.kernel_init, (None, None, *self.axes)),
             (self.kernel, self.kernel, x.shape[-1], self.features),
             self.param_dtype,
         )
         bias = self.param(
             "bias",
-            nn.with_logical_partitioning(self.bias_init, self.axes[1:]),
+            with_axes(self.bias_init, self.axes[1:]),
             (self.features,),
             self.param_dtype,
         )
@@ -81,13 +81,13 @@ class UpConv(nn.Module):
         b, h, w, c = x.shape
         kernel = self.param(
             "kernel",
-            nn.with_logical_partitioning(self.kernel_init, (None, None, *self.axes)),
+            with_axes(self.kernel_init, (None, None, *self.axes)),
             (3, 3, c, self.features),
             self.param_dtype,
         )
         bias = self.param(
             "bias",
-            nn.with_logical_partitioning(nn.initializers.zeros_init(), self.axes[1:]),
+            with_axes(nn.initializers.zeros_init(), self.axes[1:]),
             (self.features,),
             self.param_dtype,
         )

@@ -85,7 +85,8 @@ class HeatmapLoss:
     ) -> Float[Array, ""]:
         """Loss of one output; `targets` as in `scale_heatmap`, a weight for each image."""
         logits = logits.astype(jnp.float32)
-        targets = scale_heatmap(targets, logits.shape[1:])
+        _, rows, columns = logits.shape
+        targets = scale_heatmap(targets, (rows, columns))
         if self.kind == BCE:
             errors = sigmoid_cross_entropy(logits, targets)
         else:

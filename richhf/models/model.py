@@ -91,7 +91,8 @@ class RichFeedbackModel:
         # Parameters do not depend on the batch size or the lengths of the texts: trace one example.
         image = jnp.zeros((1, *input_shapes["image"][1:]), jnp.uint8)
         tokens = jnp.ones((1, *input_shapes["encoder_input_tokens"][1:]), jnp.int32)
-        return self.module.init({"params": rng}, image, tokens, jnp.zeros((1, 2), jnp.int32))
+        variables = self.module.init({"params": rng}, image, tokens, jnp.zeros((1, 2), jnp.int32))
+        return dict(variables)
 
     def loss_fn(
         self, params: Any, batch: Batch, dropout_rng: Array | None
@@ -138,7 +139,7 @@ class RichFeedbackModel:
         outputs = order_outputs(outputs)
         image = jnp.asarray(batch["image"])
         tokens = jnp.asarray(batch["encoder_input_tokens"])
-        output = self.module.apply({"params": params}, image, tokens, outputs=outputs)
+        output = self._apply(params, image, tokens, outputs=outputs)
         predictions, aux = {}, {}
         if output.heatmaps:
             maps = _stack(output.heatmaps, HEATMAPS)
@@ -160,8 +161,8 @@ class RichFeedbackModel:
 
     def score_batch(self, params: Any, batch: Batch) -> Float[Array, "b"]:
         """Log likelihood of each example's keyword sequence."""
-        output = self.module.apply(
-            {"params": params},
+        output = self._apply(
+            params,
             jnp.asarray(batch["image"]),
             jnp.asarray(batch["encoder_input_tokens"]),
             jnp.asarray(batch["decoder_input_tokens"]),
@@ -171,12 +172,15 @@ class RichFeedbackModel:
         weights = jnp.asarray(batch["decoder_loss_weights"])
         return jnp.sum(token_log_probabilities(output.keyword_logits, targets) * weights, axis=1)
 
+    def _apply(self, params: Any, *inputs: Any, **settings: Any) -> Any:
+        """What the network gives; `Module.apply` is declared to give, perhaps, changed variables too."""
+        return self.module.apply({"params": params}, *inputs, **settings)
+
     def _decode(self, params: Any, output: RAHFOutput, length: int) -> tuple[Array, Array]:
-        variables = {"params": params}
-        cache = self.module.apply(variables, output.memory, length, method=RAHF.start_decoding)
+        cache = self._apply(params, output.memory, length, method=RAHF.start_decoding)
 
         def step(tokens: Array, position: Array, cache: Any) -> tuple[Array, Any]:
-            return self.module.apply(variables, tokens, position, cache, method=RAHF.decode_step)
+            return self._apply(params, tokens, position, cache, method=RAHF.decode_step)
 
         batch = output.memory.tokens.shape[0]
         return decode_greedily(step, cache, batch=batch, length=length, eos_id=self.eos_id)
@@ -197,8 +201,8 @@ class RichFeedbackModel:
         self, params: Any, batch: Batch, dropout_rng: Array | None
     ) -> tuple[Float[Array, ""], dict[str, Array]]:
         batch = {name: jnp.asarray(value) for name, value in batch.items()}
-        output = self.module.apply(
-            {"params": params},
+        output = self._apply(
+            params,
             batch["image"],
             batch["encoder_input_tokens"],
             batch.get("decoder_input_tokens"),
@@ -224,7 +228,8 @@ class RichFeedbackModel:
         if output.word_logits is not None and "word_labels" in batch:
             losses[WORDS] = self.word_loss(output.word_logits, batch["word_labels"])
             weights[WORDS] = self.word_loss.weight
-        total = sum(weights[name] * loss for name, loss in losses.items())
+        zero = jnp.zeros((), jnp.float32)
+        total = sum((weights[name] * loss for name, loss in losses.items()), zero)
         metrics |= {f"loss/{name}": loss for name, loss in losses.items()}
         return total, {"loss": total, **metrics}
 

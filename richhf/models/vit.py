@@ -11,7 +11,7 @@ from jaxtyping import Array, Float
 
 from richhf.models.attention import MultiHeadAttention
 from richhf.models.convolution import Conv
-from richhf.models.layers import Dense, LayerNorm
+from richhf.models.layers import Dense, LayerNorm, with_axes
 
 
 @dataclasses.dataclass(frozen=True)
@@ -163,7 +163,7 @@ class ViT(nn.Module):
         if config.class_token:
             first = self.param(
                 "class_token",
-                nn.with_logical_partitioning(nn.initializers.zeros_init(), ("embed",)),
+                with_axes(nn.initializers.zeros_init(), ("embed",)),
                 (config.width,),
                 self.param_dtype,
             )
@@ -171,7 +171,7 @@ class ViT(nn.Module):
             x = jnp.concatenate([first, x], axis=1)
         position = self.param(
             "position_embedding",
-            nn.with_logical_partitioning(nn.initializers.normal(0.02), ("position", "embed")),
+            with_axes(nn.initializers.normal(0.02), ("position", "embed")),
             x.shape[1:],
             self.param_dtype,
         )

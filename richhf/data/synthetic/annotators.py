@@ -71,11 +71,11 @@ def annotator_pool(rng: np.random.Generator) -> tuple[Annotator, ...]:
     )
 
 
-def region_of(rng: np.random.Generator, mask: Bool[np.ndarray, "h w"], notice: float) -> Region | None:
-    """The region of a mask's pixels, or None if it has none."""
+def region_of(rng: np.random.Generator, mask: Bool[np.ndarray, "h w"], notice: float) -> Region:
+    """The region of a mask's pixels, of which there must be one."""
     rows, columns = np.nonzero(mask)
     if not len(rows):
-        return None
+        raise ValueError("the mask is empty; a fault that changes no pixel has no region")
     if len(rows) > MOST_PIXELS:
         chosen = rng.choice(len(rows), MOST_PIXELS, replace=False)
         rows, columns = rows[chosen], columns[chosen]

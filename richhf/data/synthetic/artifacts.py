@@ -123,13 +123,13 @@ def warp(artifact: Artifact, x: Plane, y: Plane) -> tuple[Plane, Plane]:
         turn = window * np.float32((2.2 + 2.6 * artifact.severity) * (1 if artifact.phase < 0.5 else -1))
         cos, sin = np.cos(turn), np.sin(turn)
         return x - dx + dx * cos - dy * sin, y - dy + dx * sin + dy * cos
-    cos, sin = np.float32(np.cos(artifact.angle)), np.float32(np.sin(artifact.angle))
-    across = dy * cos - dx * sin
+    along_x, along_y = np.float32(np.cos(artifact.angle)), np.float32(np.sin(artifact.angle))
+    across = dy * along_x - dx * along_y
     wave = np.sin((across / artifact.radius * 2.6 + artifact.phase) * np.float32(2 * np.pi)).astype(
         np.float32
     )
     shift = np.sqrt(window) * wave * np.float32(artifact.radius * (0.3 + 0.3 * artifact.severity))
-    return x + shift * cos, y + shift * sin
+    return x + shift * along_x, y + shift * along_y
 
 
 def reform(artifact: Artifact, distance: Plane, x: Plane, y: Plane) -> Plane:

@@ -5,6 +5,7 @@ with or without a fault, have one and the same distribution, and only image and 
 """
 
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 
@@ -108,18 +109,15 @@ def inject(
     if kind == "extra":
         return _extra(shown, description)
     said, claim = description.scene, (kind, target)
-    if kind == "background":
-        scene, items = replace(said, background=_other(rng, BACKGROUNDS, {shown.background})), ()
+    items: tuple[int, ...] = ()
+    if target is not None:
+        scene = said.with_group(target, **_wrong(rng, shown, said, kind, target))
+        items = _items_of(shown, (target,))
     elif kind == "relation":
-        scene, items = (
-            replace(said, relation=_other(rng, OPPOSITE, {shown.relation})),
-            _items_of(shown, (0, 1)),
-        )
+        scene = replace(said, relation=_other(rng, OPPOSITE, {shown.relation}))
+        items = _items_of(shown, (0, 1))
     else:
-        scene, items = (
-            said.with_group(target, **_wrong(rng, shown, said, kind, target)),
-            _items_of(shown, (target,)),
-        )
+        scene = replace(said, background=_other(rng, BACKGROUNDS, {shown.background}))
     fault = Misalignment(kind, frozenset({claim}), items)
     return replace(description, scene=scene, faults=(*description.faults, fault))
 
@@ -130,7 +128,7 @@ def _targets(shown: Scene, description: Description) -> dict[str, list[int | Non
     common = [index for index in range(min(len(shown.groups), len(said.groups)))]
     restructured = len(shown.groups) != len(said.groups)
     free = description.mentions - description.false_claims
-    open_to = {
+    open_to: dict[str, list[int | None]] = {
         name: [index for index in common if (name, index) in free]
         for name in ("colour", "shape", "size", "texture", "count")
     }
@@ -144,7 +142,7 @@ def _targets(shown: Scene, description: Description) -> dict[str, list[int | Non
     }
 
 
-def _wrong(rng: np.random.Generator, shown: Scene, said: Scene, kind: str, target: int) -> dict[str, object]:
+def _wrong(rng: np.random.Generator, shown: Scene, said: Scene, kind: str, target: int) -> dict[str, Any]:
     group = shown.groups[target]
     if kind == "colour":
         return {"colour": _other(rng, COLOURS, {group.colour})}

@@ -4,6 +4,7 @@ The example `(seed, split, index)` depends on nothing else, so examples can be m
 """
 
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 from jaxtyping import Bool, UInt8
@@ -57,7 +58,7 @@ class Sample:
     annotations: tuple[Annotation, ...]
     regions: dict[str, list[Bool[np.ndarray, "h w"]]] = field(repr=False)
 
-    def summary(self) -> dict[str, object]:
+    def summary(self) -> dict[str, Any]:
         """What the data set's statistics need, as JSON."""
         return {
             "filename": self.record.filename,

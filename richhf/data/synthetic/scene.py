@@ -5,6 +5,7 @@ any size.
 """
 
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 from jaxtyping import Bool, Float
@@ -75,7 +76,7 @@ class Scene:
         """Every object with the index of its group, in drawing order."""
         return tuple((index, item) for index, group in enumerate(self.groups) for item in group.items)
 
-    def with_group(self, index: int, **changes: object) -> "Scene":
+    def with_group(self, index: int, **changes: Any) -> "Scene":
         """The same scene with some attributes of one group changed."""
         groups = list(self.groups)
         groups[index] = replace(groups[index], **changes)

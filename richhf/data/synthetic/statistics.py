@@ -4,6 +4,7 @@ import collections
 import hashlib
 import os
 import pathlib
+from typing import Any
 
 import numpy as np
 import sentencepiece
@@ -12,10 +13,10 @@ from richhf.data.agreement import krippendorff_alpha
 from richhf.data.synthetic import artifacts, misalign
 from richhf.feedback import SCORES
 
-Summary = dict[str, object]
+Summary = dict[str, Any]
 
 
-def dataset_statistics(summaries: list[Summary], vocabulary: str) -> dict[str, object]:
+def dataset_statistics(summaries: list[Summary], vocabulary: str) -> dict[str, Any]:
     """Statistics of all examples of a set.
 
     Args:
@@ -27,8 +28,10 @@ def dataset_statistics(summaries: list[Summary], vocabulary: str) -> dict[str, o
       score: share of examples by highest minus lowest mark, and Krippendorff's alpha), `tokens` (mean and
       most pieces of a prompt, size of the vocabulary).
     """
-    kinds = {name: collections.Counter() for name in ("artifacts", "misalignments")}
-    without = collections.Counter()
+    kinds: dict[str, collections.Counter[str]] = {
+        name: collections.Counter() for name in ("artifacts", "misalignments")
+    }
+    without: collections.Counter[str] = collections.Counter()
     for summary in summaries:
         for name, counter in kinds.items():
             counter.update(summary["faults"][name])

@@ -18,6 +18,7 @@ import pathlib
 import signal
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import Any
 
 import tqdm
 
@@ -75,7 +76,7 @@ def synthesize(
     size: int,
     seed: int,
     workers: int | None = None,
-) -> dict[str, object]:
+) -> dict[str, Any]:
     """Makes a synthetic data set; run again after an interruption, it makes what is missing.
 
     The bytes written depend on the counts, the size and the seed only, not on `workers`.
@@ -118,7 +119,7 @@ def list_shards(counts: dict[str, int]) -> Iterator[Shard]:
             yield Shard(split, index, number, index * SHARD, min((index + 1) * SHARD, count))
 
 
-def _checked(*, size: int, seed: int, **counts: int) -> dict[str, object]:
+def _checked(*, size: int, seed: int, **counts: int) -> dict[str, Any]:
     for name, value in counts.items():
         if value < 0:
             raise ValueError(f"{name} is {value}; expected a number of examples, 0 or more")
@@ -131,7 +132,7 @@ def _checked(*, size: int, seed: int, **counts: int) -> dict[str, object]:
     return {"format": FORMAT, "seed": seed, "size": size, "counts": {name: counts[name] for name in SPLITS}}
 
 
-def _claim(out: pathlib.Path, request: dict[str, object]) -> None:
+def _claim(out: pathlib.Path, request: dict[str, Any]) -> None:
     """Makes sure that `out` is for this data set, and says so in it."""
     if out.exists() and not out.is_dir():
         raise ValueError(f"{out} is a file; expected a folder for the data set")
@@ -157,7 +158,7 @@ def _claim(out: pathlib.Path, request: dict[str, object]) -> None:
         path.unlink(missing_ok=True)
 
 
-def _read_info(out: pathlib.Path) -> dict[str, object]:
+def _read_info(out: pathlib.Path) -> dict[str, Any]:
     try:
         info = json.loads((out / INFO).read_text(encoding="utf-8"))
     except ValueError as error:
@@ -170,7 +171,7 @@ def _read_info(out: pathlib.Path) -> dict[str, object]:
 
 
 def _make_shards(
-    out: pathlib.Path, todo: list[Shard], shards: list[Shard], request: dict[str, object], workers: int | None
+    out: pathlib.Path, todo: list[Shard], shards: list[Shard], request: dict[str, Any], workers: int | None
 ) -> None:
     workers = min(workers or os.cpu_count() or 1, max(len(todo), 1))
     seed, size = request["seed"], request["size"]
@@ -230,7 +231,7 @@ def write_shard(out: pathlib.Path, shard: Shard, samples: list[Sample]) -> None:
     write_records(shard.records(out), (sample.record for sample in samples))
 
 
-def _finish(out: pathlib.Path, shards: list[Shard], request: dict[str, object]) -> dict[str, object]:
+def _finish(out: pathlib.Path, shards: list[Shard], request: dict[str, Any]) -> dict[str, Any]:
     """Vocabulary, lexicon and statistics, from the summaries of finished shards."""
     summaries: list[Summary] = []
     for shard in shards:
