@@ -42,7 +42,7 @@ class T5Config:
         relative_max_distance: distance from which on all share the last bucket.
         neighbour_heads: heads whose relative bias starts by looking at a neighbouring token
             (`attention.neighbour_bias`, for small models from scratch); 0 is T5.
-        embedding_std: standard deviation of fresh embeddings; 1 is T5, whose optimizer takes steps in proportion to
+        embedding_std: standard deviation of fresh embeddings; 1 is T5, whose optimizer steps in proportion to
             a parameter's size. Under Adam smaller ones leave room for what attention brings from the image.
         scaled_attention: divides attention logits by sqrt(d_kv). False is T5, which starts with query kernels
             smaller by as much instead: the same function, but Adam's steps are then too long for them.
