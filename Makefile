@@ -24,7 +24,7 @@ demo: environment
 	$(PY) -m launch.eval $(MODEL) --gin_file=gin/runs/eval.gin $(PLACES) --gin.EVAL_OUTPUT_DIR='"$(DEMO)"'
 
 test: environment
-	$(PY) -m pytest
+	$(PY) -m pytest -n auto
 
 lint: environment
 	$(VENV)/bin/ruff check .

@@ -25,6 +25,7 @@ TEST = [
     "hypothesis>=6.100",
     "mypy>=1.18",
     "pytest>=9",
+    "pytest-xdist>=3.8",
     "ruff>=0.14",
     "scikit-learn>=1.7",
     "scipy>=1.16",
