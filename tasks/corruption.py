@@ -101,7 +101,6 @@ def corrupt_prompts(
     *,
     rate: float = 0.0,
     hide_rate: float = 0.0,
-    hide_all_until_example: int = 0,
     until_example: int | None = None,
     copy_until_example: int = 0,
 ):
@@ -117,8 +116,6 @@ def corrupt_prompts(
       hide_rate: share of the examples in which about half of the aligned words of the lexicon are hidden
         from the encoder and are the keyword target instead of the prompt. They can only be read off the
         image, so text learns where to look (T5's denoising, on words that the image shows).
-      hide_all_until_example: before this example of the stream all examples have hidden words. A decoder that
-        learns to copy first learns that the image is noise, and does not look at it again for a long time.
       until_example: no corruption and nothing hidden from this example of the stream on; None: never stops.
       copy_until_example: before this example the keyword target is the prompt without marks (`copy_prompt`).
 
@@ -135,7 +132,7 @@ def corrupt_prompts(
             raise ValueError(f"The {name} rate is {value}, expected a share in [0, 1].")
 
     def preprocessor(dataset):
-        lexicon = Lexicon.load(lexicon_path) if rate or hide_rate or hide_all_until_example else None
+        lexicon = Lexicon.load(lexicon_path) if rate or hide_rate else None
         replace = functools.partial(_replace, lexicon=lexicon)
         hide = functools.partial(_hide, lexicon=lexicon)
 
@@ -157,12 +154,7 @@ def corrupt_prompts(
                     text.set_shape([])
                     example[name] = text
                 changed.set_shape([])
-                arguments = [
-                    prompt,
-                    label,
-                    active & ((index < hide_all_until_example) | (chances[1] < hide_rate)),
-                    seed,
-                ]
+                arguments = [prompt, label, active & (chances[1] < hide_rate), seed]
                 example[HIDDEN] = tf.numpy_function(hide, arguments, tf.string, stateful=False)
                 example[HIDDEN].set_shape([])
                 example["score_weights"] *= _mask(feedback.SCORES, MASKED_SCORES, changed)

@@ -21,7 +21,6 @@ def add_tasks(
     lexicon_path: str = "",
     corruption_rate: float = 0.0,
     hide_rate: float = 0.0,
-    hide_all_until_example: int = 0,
     corrupt_until_example: int | None = None,
     copy_until_example: int = 0,
     shuffle_buffer_size: int = 1000,
@@ -51,7 +50,6 @@ def add_tasks(
       lexicon_path: words for prompt corruption.
       corruption_rate: share of the training examples whose prompt is corrupted (`tasks.corruption`).
       hide_rate: share of the training examples with hidden words (`tasks.corruption`).
-      hide_all_until_example: before this example of the training stream all have hidden words.
       corrupt_until_example: corruption stops at this example of the training stream; None: never.
       copy_until_example: before this example of the training stream, keyword targets are the bare prompt.
       shuffle_buffer_size: encoded records held for shuffling a training stream.
@@ -61,13 +59,12 @@ def add_tasks(
       The names of the tasks, in the order of `VARIANTS`.
     """
     corrupt: tuple[Any, ...] = ()
-    if corruption_rate or hide_rate or hide_all_until_example or copy_until_example:
+    if corruption_rate or hide_rate or copy_until_example:
         corrupt = (
             corruption.corrupt_prompts(
                 lexicon_path,
                 rate=corruption_rate,
                 hide_rate=hide_rate,
-                hide_all_until_example=hide_all_until_example,
                 until_example=corrupt_until_example,
                 copy_until_example=copy_until_example,
             ),

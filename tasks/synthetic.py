@@ -20,7 +20,6 @@ def register(
     vocabulary: seqio.Vocabulary | None = None,
     corruption_rate: float = 0.0,
     hide_rate: float = 0.0,
-    hide_all_until_example: int = 0,
     corrupt_until_example: int | None = None,
     copy_until_example: int = 0,
     shuffle_buffer_size: int = 1000,
@@ -32,7 +31,6 @@ def register(
       vocabulary: of prompts and keyword targets; the folder's own `vocabulary.model` if None.
       corruption_rate: share of the training examples whose prompt is corrupted, see `tasks.corruption`.
       hide_rate: share of the training examples with words hidden from the encoder, see `tasks.corruption`.
-      hide_all_until_example: before this example of the training stream all have hidden words.
       corrupt_until_example: corruption and hiding stop at this example of the training stream; None: never.
       copy_until_example: before this example of the training stream, keyword targets are the bare prompt.
       shuffle_buffer_size: encoded records held for shuffling the training stream.
@@ -48,7 +46,6 @@ def register(
         lexicon_path=os.path.join(data_dir, "lexicon.json"),
         corruption_rate=corruption_rate,
         hide_rate=hide_rate,
-        hide_all_until_example=hide_all_until_example,
         corrupt_until_example=corrupt_until_example,
         copy_until_example=copy_until_example,
         shuffle_buffer_size=shuffle_buffer_size,

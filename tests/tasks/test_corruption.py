@@ -136,13 +136,6 @@ def test_aligned_words_of_the_lexicon_are_hidden_until_the_given_example(folder)
     assert not any(vocabulary.unk_id in example["inputs"] for example in examples[60:])
 
 
-def test_at_first_all_examples_have_hidden_words(folder):
-    examples = stream(folder, hide_all_until_example=60)
-    hides = [2 in example["inputs"] for example in examples]
-    assert sum(hides[:60]) > 40
-    assert not any(hides[60:])
-
-
 def test_wrong_rate_and_missing_lexicon_are_explained(tmp_path):
     with pytest.raises(ValueError, match=r"corruption rate is 1\.5"):
         corrupt_prompts("lexicon.json", rate=1.5)
