@@ -29,7 +29,12 @@ def run(name: str, usage: str, job: Callable[[], None], argv: Sequence[str] | No
         return 0
     try:
         with quiet_import():
+            import tensorflow as tf
+
             from launch import configurables, gin_config
+
+            # TensorFlow reads the data; the accelerator's memory is JAX's.
+            tf.config.set_visible_devices([], "GPU")
 
         gin_config.load(gin_config.parse_flags(argv), configurables.PARAMETERS)
         job()
