@@ -27,21 +27,21 @@ def run(name: str, usage: str, job: Callable[[], None], argv: Sequence[str] | No
     if {"-h", "--help"} & set(argv):
         print(usage.strip())
         return 0
+    with quiet_import():
+        import tensorflow as tf
+
+        # TensorFlow reads the data; the accelerator's memory is JAX's.
+        tf.config.set_visible_devices([], "GPU")
     try:
         with quiet_import():
-            import tensorflow as tf
-
             from launch import configurables, gin_config
-
-            # TensorFlow reads the data; the accelerator's memory is JAX's.
-            tf.config.set_visible_devices([], "GPU")
 
         gin_config.load(gin_config.parse_flags(argv), configurables.PARAMETERS)
         job()
     except KeyboardInterrupt:
         print(f"\n{name}: interrupted; {AGAIN}", file=sys.stderr)
         return EXIT_INTERRUPTED
-    except (ValueError, OSError, FloatingPointError) as error:
+    except (ValueError, OSError, FloatingPointError, tf.errors.OpError) as error:
         if os.environ.get("RICHHF_TRACEBACK"):
             raise
         # Gin adds how it came to the call behind the message.

@@ -67,8 +67,8 @@ def check_complete(file: str) -> None:
     missing = [name for name in ("image", "prompt") if not getattr(record, name)]
     if missing:
         raise ValueError(
-            f"the records of {file} have no {' and no '.join(missing)}: join labels with images and prompts "
-            "first (`richhf prepare`)."
+            f"the records of {file} have no {' and no '.join(missing)}: a record needs the encoded "
+            "image and its prompt beside the labels (`richhf inspect` shows what a file holds)."
         )
 
 

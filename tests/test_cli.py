@@ -1,3 +1,4 @@
+import functools
 import signal
 import subprocess
 import sys
@@ -95,7 +96,9 @@ def test_an_interruption_says_that_a_rerun_goes_on(tmp_path):
         "--workers",
         "1",
     ]
-    with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as process:
+    # Started by a background job of a shell, the child would inherit that SIGINT is ignored.
+    restore = functools.partial(signal.signal, signal.SIGINT, signal.SIG_DFL)
+    with subprocess.Popen(command, stderr=subprocess.PIPE, text=True, preexec_fn=restore) as process:
         while not out.exists() and process.poll() is None:
             time.sleep(0.05)
         process.send_signal(signal.SIGINT)

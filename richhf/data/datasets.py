@@ -205,6 +205,8 @@ def _whole_batches(cfg: DatasetConfig, provider: seqio.Task | seqio.Mixture) -> 
         )
         parts.append(converter(dataset, cfg.task_feature_lengths))
     whole = functools.reduce(lambda before, part: before.concatenate(part), parts)
+    if cfg.num_examples is not None and cfg.num_examples < 1:
+        raise ValueError(f"num_examples is {cfg.num_examples}; expected at least 1, or None for all.")
     if cfg.num_examples is not None:
         whole = whole.take(cfg.num_examples)
     return whole.batch(cfg.batch_size).prefetch(1).with_options(_options())

@@ -22,7 +22,7 @@ MEAN = "mean"
 
 @dataclasses.dataclass(frozen=True)
 class HeatmapHeadConfig:
-    """Layout of a heatmap head; the defaults are those of paper.md section 4.
+    """Layout of a heatmap head; the defaults are the paper's (section 4.1 and supplement).
 
     Attributes:
         conv_widths: channels of the first 3x3 convolutions, each with norm and ReLU.
@@ -57,7 +57,7 @@ class HeatmapHeadConfig:
 
 @dataclasses.dataclass(frozen=True)
 class ScoreHeadConfig:
-    """Layout of a score head; the defaults are the paper's as recalled in paper.md section 4.
+    """Layout of a score head; the defaults are the paper's (supplement, from memory).
 
     Attributes:
         conv_widths: channels of the convolutions, each with norm and ReLU.

@@ -134,12 +134,10 @@ class Embedding(nn.Module):
     Attributes:
         size: number of tokens.
         features: width of an embedding.
-        init_std: standard deviation of fresh embeddings.
     """
 
     size: int
     features: int
-    init_std: float = 1.0
     dtype: Any = jnp.float32
     param_dtype: Any = jnp.float32
 
@@ -147,7 +145,7 @@ class Embedding(nn.Module):
         """Makes the parts."""
         self.embedding = self.param(
             "embedding",
-            with_axes(nn.initializers.normal(self.init_std), ("vocab", "embed")),
+            with_axes(nn.initializers.normal(1.0), ("vocab", "embed")),
             (self.size, self.features),
             self.param_dtype,
         )

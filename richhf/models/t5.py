@@ -42,8 +42,6 @@ class T5Config:
         relative_max_distance: distance from which on all share the last bucket.
         neighbour_heads: heads whose relative bias starts by looking at a neighbouring token
             (`attention.neighbour_bias`, for small models from scratch); 0 is T5.
-        embedding_std: standard deviation of fresh embeddings; 1 is T5, whose optimizer steps in proportion to
-            a parameter's size. Under Adam smaller ones leave room for what attention brings from the image.
         scaled_attention: divides attention logits by sqrt(d_kv). False is T5, which starts with query kernels
             smaller by as much instead: the same function, but Adam's steps are then too long for them.
         eps: epsilon of the norms.
@@ -62,7 +60,6 @@ class T5Config:
     relative_buckets: int = 32
     relative_max_distance: int = 128
     neighbour_heads: int = 0
-    embedding_std: float = 1.0
     scaled_attention: bool = False
     eps: float = 1e-6
     dropout: float = 0.0
@@ -312,7 +309,7 @@ class T5(nn.Module):
     def setup(self):
         """Makes the parts."""
         config, types = self.config, {"dtype": self.dtype, "param_dtype": self.param_dtype}
-        self.embedding = Embedding(config.vocab_size, config.d_model, config.embedding_std, **types)
+        self.embedding = Embedding(config.vocab_size, config.d_model, **types)
         self.encoder = Encoder(config, **types)
         self.decoder = Decoder(config, **types)
         if not config.tied_logits:

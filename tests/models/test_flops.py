@@ -12,7 +12,7 @@ from richhf.models import (
     analytic_flops,
 )
 
-# The sizes of the tiny gin models: what is left out of the count (norms, softmax) has its true share here.
+# Sizes like those of the tiny gin models: what is left out of the count (norms, softmax) has its true share.
 TINY = {
     "vit": ViTConfig(64, 8, 96, 2, 4, 384, class_token=True, stem_widths=(16, 24), stem_strides=(1, 2)),
     "t5": T5Config(512, 96, 4, 24, 384, 3, 1),
@@ -58,7 +58,7 @@ def test_the_encoder_is_counted_once_a_row_and_the_vit_once_an_image():
 
 
 def test_the_paper_sized_heatmap_head_costs_what_is_published():
-    # About 1.2 TFLOP a 512 px heatmap, six ViT-B passes (paper.md, section 4).
+    # About 1.2 TFLOP a 512 px heatmap, six ViT-B passes.
     shapes = {"image": (1, 512, 512, 3), "encoder_input_tokens": (1, 1, 64)}
     flops = analytic_flops(RAHFConfig(), shapes, ("implausibility",))
     assert 1.15e12 < flops["heatmap_heads"] < 1.3e12
