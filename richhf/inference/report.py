@@ -130,7 +130,7 @@ def _glance(metrics: Mapping) -> str:
     if metrics.get("compare"):
         keys.append(("rival", ", ".join(metrics["compare"])))
     if metrics.get(CEILING):
-        keys.append(("top", "noise ceiling: a perfect model, measured against noisy annotators"))
+        keys.append(("top", "noise ceiling: the noiseless truth, measured against the annotators"))
     key = "".join(f'<span><i class="key {kind}"></i>{html.escape(text)}</span>' for kind, text in keys)
     return f'<p class="hint keys">{key}</p>{glance(metrics)}'
 
