@@ -1,4 +1,3 @@
-import functools
 import signal
 import subprocess
 import sys
@@ -85,20 +84,13 @@ def test_synthesize_makes_the_splits_it_was_asked_for(tmp_path):
 
 def test_an_interruption_says_that_a_rerun_goes_on(tmp_path):
     out = tmp_path / "set"
-    command = [
-        sys.executable,
-        "-m",
-        "richhf.cli",
-        "synthesize",
-        str(out),
-        "--train",
-        "100000",
-        "--workers",
-        "1",
-    ]
     # Started by a background job of a shell, the child would inherit that SIGINT is ignored.
-    restore = functools.partial(signal.signal, signal.SIGINT, signal.SIG_DFL)
-    with subprocess.Popen(command, stderr=subprocess.PIPE, text=True, preexec_fn=restore) as process:
+    code = (
+        "import signal, sys; signal.signal(signal.SIGINT, signal.default_int_handler); "
+        "from richhf.cli import main; sys.exit(main())"
+    )
+    command = [sys.executable, "-c", code, "synthesize", str(out), "--train", "100000", "--workers", "1"]
+    with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as process:
         while not out.exists() and process.poll() is None:
             time.sleep(0.05)
         process.send_signal(signal.SIGINT)
