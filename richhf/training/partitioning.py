@@ -153,6 +153,24 @@ class Partitioner:
                     spec[i] = axis
         return NamedSharding(self.mesh, PartitionSpec(*spec))
 
+    def gather(self, params: Any, shardings: Any) -> Any:
+        """Parameters for computing with: whole along `fsdp`, split along `model` as they are stored.
+
+        Activations are then split along the batch and not along `embed`, as fully sharded data parallelism
+        means it. Left to itself XLA (jaxlib 0.10.2) does split them there on a data x fsdp x model mesh,
+        and gradients of the ViT come out wrong.
+
+        Args:
+          params: parameters, inside a jitted function.
+          shardings: as they are stored.
+        """
+
+        def whole(x, stored):
+            spec = (None if axis == "fsdp" else axis for axis in stored.spec)
+            return jax.lax.with_sharding_constraint(x, NamedSharding(self.mesh, PartitionSpec(*spec)))
+
+        return jax.tree.map(whole, params, shardings)
+
     def like_params(self, tree: Any, params: Any, shardings: Any) -> Any:
         """The shardings of anything that mirrors parameters: the optimizer's state, a moving average.
 

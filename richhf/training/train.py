@@ -121,19 +121,12 @@ def train(
         progress.note(f"{model_dir}: {verb}; {size / 1e6:.2f} M parameters; {mesh}; batch {batch_size}")
         progress.note("compiling the first step ...")
 
-    shardings = jax.tree.map(lambda x: x.sharding, target)
-    step_fn = jax.jit(
-        functools.partial(
-            train_step,
-            loss_fn=model.loss_fn,
-            optimizer=optimizer,
-            num_microbatches=num_microbatches,
-            ema_decay=ema_decay,
-        ),
-        out_shardings=(shardings, partitioner.replicated),
-        donate_argnums=0,
+    step_fn = compile_step(model, optimizer, partitioner, target, num_microbatches, ema_decay)
+    param_shardings = jax.tree.map(lambda x: x.sharding, target.params)
+    eval_fn = jax.jit(
+        lambda params, batch: model.eval_fn(partitioner.gather(params, param_shardings), batch),
+        out_shardings=partitioner.replicated,
     )
-    eval_fn = jax.jit(model.eval_fn, out_shardings=partitioner.replicated)
     rng = jax.device_put(jax.random.fold_in(jax.random.key(seed), 1), partitioner.replicated)
     window = MetricsWindow(batch_size, log.seconds_before)
 
@@ -216,6 +209,30 @@ def initializer(
         lambda x, place: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=place), abstract, shardings
     )
     return jax.jit(create, out_shardings=shardings), target
+
+
+def compile_step(
+    model: Model,
+    optimizer: Optimizer,
+    partitioner: Partitioner,
+    target: TrainState,
+    num_microbatches: int = 1,
+    ema_decay: float = 0.0,
+) -> Callable[[TrainState, Any, Any], tuple[TrainState, dict[str, Any]]]:
+    """`train_step` compiled for states like target: (state, batch, rng) to (state, metrics); state is donated."""
+    shardings = jax.tree.map(lambda x: x.sharding, target)
+
+    def loss_fn(params, batch, rng):
+        return model.loss_fn(partitioner.gather(params, shardings.params), batch, rng)
+
+    step = functools.partial(
+        train_step,
+        loss_fn=loss_fn,
+        optimizer=optimizer,
+        num_microbatches=num_microbatches,
+        ema_decay=ema_decay,
+    )
+    return jax.jit(step, out_shardings=(shardings, partitioner.replicated), donate_argnums=0)
 
 
 def evaluate(

@@ -1,7 +1,5 @@
 """The real network, small, on one device and on eight: partitioning changes where numbers are."""
 
-import functools
-
 import jax
 import numpy as np
 import optax
@@ -11,8 +9,7 @@ import gin
 from launch import configurables, gin_config
 from richhf.training.optimizers import Optimizer
 from richhf.training.partitioning import Partitioner
-from richhf.training.train import initializer
-from richhf.training.train_step import train_step
+from richhf.training.train import compile_step, initializer
 
 B, T, L, SIDE = 8, 1, 12, 32
 
@@ -49,12 +46,7 @@ def two_steps(model, partitioner, num_microbatches):
     shapes, types = ({k: getattr(v, field) for k, v in batch.items()} for field in ("shape", "dtype"))
     init, target = initializer(model, optimizer, partitioner, shapes, types)
     state = init(jax.random.key(0), None)
-    step = jax.jit(
-        functools.partial(
-            train_step, loss_fn=model.loss_fn, optimizer=optimizer, num_microbatches=num_microbatches
-        ),
-        out_shardings=(jax.tree.map(lambda x: x.sharding, target), partitioner.replicated),
-    )
+    step = compile_step(model, optimizer, partitioner, target, num_microbatches)
     for _ in range(2):
         state, metrics = step(state, partitioner.shard_batch(batch), jax.random.key(1))
     assert all(np.isfinite(metric) for metric in metrics.values()), metrics

@@ -13,8 +13,7 @@ from richhf.training.interruption import Interrupted
 from richhf.training.optimizers import adafactor, adamw
 from richhf.training.partitioning import Partitioner
 from richhf.training.run_log import read_log
-from richhf.training.train import initializer, train
-from richhf.training.train_step import train_step
+from richhf.training.train import compile_step, initializer, train
 
 ONE = Partitioner(num_devices=1)
 
@@ -133,13 +132,7 @@ def take_steps(
     shapes, types = ({name: getattr(s, field) for name, s in spec.items()} for field in ("shape", "dtype"))
     init, target = initializer(model, optimizer, partitioner, shapes, types, ema_decay)
     state = init(jax.random.key(seed), None)
-    step = jax.jit(
-        functools.partial(
-            train_step, loss_fn=model.loss_fn, optimizer=optimizer, num_microbatches=num_microbatches,
-            ema_decay=ema_decay,
-        ),
-        out_shardings=(jax.tree.map(lambda x: x.sharding, target), partitioner.replicated),
-    )  # fmt: skip
+    step = compile_step(model, optimizer, partitioner, target, num_microbatches, ema_decay)
     for _ in range(steps):
         state, _ = step(state, partitioner.shard_batch(next(iterator)), jax.random.key(1))
     assert jax.tree.map(lambda x: x.sharding, state) == jax.tree.map(lambda x: x.sharding, target)
