@@ -21,7 +21,8 @@ demo: environment
 	$(VENV)/bin/richhf synthesize $(DATA) --train 10000 --dev 250 --test 1000 --size 64 --seed 18
 	$(PY) -m launch.train $(MODEL) --gin_file=gin/runs/train.gin $(PLACES) --gin.TRAIN_STEPS=$(STEPS) \
 	  --gin.BATCH_SIZE=$(BATCH) --gin.CORRUPT_UNTIL_EXAMPLE=$$(($(STEPS) * $(BATCH) * 85 / 100))
-	$(PY) -m launch.eval $(MODEL) --gin_file=gin/runs/eval.gin $(PLACES) --gin.EVAL_OUTPUT_DIR='"$(DEMO)"'
+	$(PY) -m launch.eval $(MODEL) --gin_file=gin/runs/eval.gin $(PLACES) --gin.EVAL_OUTPUT_DIR='"$(RUN)"'
+	cp $(RUN)/metrics.json $(RUN)/metrics.md $(RUN)/report.html $(DEMO)/
 
 test: environment
 	$(PY) -m pytest -n auto

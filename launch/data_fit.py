@@ -1,15 +1,18 @@
 """Do data and model fit? Asked before anything is allocated or compiled."""
 
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import seqio
 
+from richhf.atomic import atomic_path
 from richhf.data.datasets import DatasetConfig, get_task
 from richhf.data.records import read_records
 from richhf.feedback import AUGMENTED_PROMPT, MULTI_HEAD
 
 LENGTHS = ("image", "inputs", "targets")
+VOCABULARY_FILE = "vocabulary.model"
 
 
 def check_data_fit(model: Any, cfg: DatasetConfig) -> seqio.Task | seqio.Mixture:
@@ -45,6 +48,33 @@ def check_data_fit(model: Any, cfg: DatasetConfig) -> seqio.Task | seqio.Mixture
             "checkpoint was trained with."
         )
     return provider
+
+
+def check_vocabulary(provider: seqio.Task | seqio.Mixture, model_dir: str | Path) -> None:
+    """Raises ValueError where a task's vocabulary is not the one that a run was trained with.
+
+    Known is what `keep_vocabulary` kept; other vocabularies than SentencePiece's are not compared.
+    """
+    vocabulary = provider.output_features["inputs"].vocabulary
+    kept = Path(model_dir) / VOCABULARY_FILE
+    if not isinstance(vocabulary, seqio.SentencePieceVocabulary) or not kept.exists():
+        return
+    trained = seqio.SentencePieceVocabulary(str(kept))
+    if vocabulary.sp_model != trained.sp_model:
+        raise ValueError(
+            f"the vocabulary of {provider.name}, {vocabulary.sentencepiece_model_file} "
+            f"({vocabulary.vocab_size} pieces), is not the one that the run was trained with, {kept} "
+            f"({trained.vocab_size} pieces): the same token would be another word. Use the data and the "
+            "vocabulary of that training, or train in a new MODEL_DIR."
+        )
+
+
+def keep_vocabulary(provider: seqio.Task | seqio.Mixture, model_dir: str | Path) -> None:
+    """Keeps a task's SentencePiece model as MODEL_DIR/vocabulary.model; other vocabularies have no file."""
+    vocabulary = provider.output_features["inputs"].vocabulary
+    if isinstance(vocabulary, seqio.SentencePieceVocabulary):
+        with atomic_path(Path(model_dir) / VOCABULARY_FILE) as temporary:
+            temporary.write_bytes(vocabulary.sp_model)
 
 
 def check_lengths(lengths: Mapping[str, int]) -> None:

@@ -1,6 +1,6 @@
 """The evaluation job: a checkpoint over a split, and the files that say how good it is."""
 
-import os
+import itertools
 import shlex
 import sys
 from collections.abc import Callable, Iterator, Mapping
@@ -12,7 +12,8 @@ import jax
 import numpy as np
 import seqio
 
-from launch.data_fit import check_data_fit, check_rows
+from launch.data_fit import check_data_fit, check_rows, check_vocabulary
+from richhf.atomic import atomic_path
 from richhf.data.datasets import DatasetConfig, EvalBatch, eval_batches
 from richhf.data.records import read_records
 from richhf.evaluation import (
@@ -22,9 +23,9 @@ from richhf.evaluation import (
     jit_predict,
     markdown_tables,
     noise_ceiling,
+    read_comparisons,
     record_batches,
     text_tables,
-    with_comparisons,
     write_metrics,
 )
 from richhf.feedback import SCORES
@@ -63,10 +64,16 @@ def evaluate(
     if register_tasks:
         register_tasks()
     provider = check_data_fit(model, dataset_cfg)
-    batches = peek(eval_batches(dataset_cfg), model, dataset_cfg.mixture_or_task_name)
     folder = find_checkpoint(checkpoint, step)
-    params = load_initial_params(folder, param_shapes(model, dataset_cfg))
+    run_dir = folder.parent.parent
+    check_vocabulary(provider, run_dir)
     labels = record_files(provider, dataset_cfg.split)
+    comparisons: dict[str, dict] = {}
+    if compare:
+        count = sum(1 for _ in itertools.islice(read_records(labels), dataset_cfg.num_examples))
+        comparisons["compare"] = read_comparisons(compare, split=dataset_cfg.split, examples=count)
+    batches = peek(eval_batches(dataset_cfg), model, dataset_cfg.mixture_or_task_name)
+    params = load_initial_params(folder, param_shapes(model, dataset_cfg))
     truth = [path.parent / "truth" / path.name for path in labels]
     mean = MeanFeedback()
     for arrays in record_batches(read_records(record_files(provider, baseline_split))):
@@ -86,17 +93,18 @@ def evaluate(
         num_examples=dataset_cfg.num_examples,
     )
     about = {"task": dataset_cfg.mixture_or_task_name, "split": dataset_cfg.split, "step": int(folder.name)}
-    metrics = with_comparisons(evaluation.metrics | about, compare or {})
+    metrics = evaluation.metrics | about | comparisons
     output = Path(output_dir)
     write_metrics(output / "metrics.json", metrics)
-    write_text(output / "metrics.md", markdown_tables(metrics))
+    with atomic_path(output / "metrics.md") as temporary:
+        temporary.write_text(markdown_tables(metrics), encoding="utf-8")
     values = evaluation.values
     known = ~np.isnan(values.true_scores)
     report = write_report(
         output / "report.html",
         title=title,
         metrics=metrics,
-        curves=read_log(folder.parent.parent),
+        curves=read_log(run_dir),
         examples=[
             GalleryExample(e.image, e.truth, e.predicted, label=kind, note=e.filename)
             for kind, examples in evaluation.gallery.items()
@@ -143,11 +151,3 @@ def param_shapes(model: Any, cfg: DatasetConfig) -> Any:
 def record_files(provider: seqio.Task | seqio.Mixture, split: str) -> list[Path]:
     """The record files of a split, in order."""
     return [Path(file) for task in seqio.get_subtasks(provider) for file in task.source.list_shards(split)]
-
-
-def write_text(path: Path, text: str) -> None:
-    """Writes under a temporary name and renames."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.tmp")
-    temporary.write_text(text, encoding="utf-8")
-    os.replace(temporary, path)

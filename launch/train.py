@@ -8,7 +8,7 @@ Files: gin/models (MODEL), gin/data (DATA_DIR, TASK_FEATURE_LENGTHS), gin/runs/t
   then
 --gin.NAME=VALUE. Often set: MODEL_DIR, TRAIN_STEPS, BATCH_SIZE, DATA_DIR, MIXTURE_OR_TASK_NAME,
 TASK_FEATURE_LENGTHS, INITIAL_CHECKPOINT_PATH. Interrupted, the same command goes on. Writes
-MODEL_DIR/{checkpoints,train_log.jsonl,config.gin} and TensorBoard events.
+MODEL_DIR/{checkpoints,train_log.jsonl,config.gin,vocabulary.model} and TensorBoard events.
 """
 
 import sys

@@ -1,6 +1,5 @@
 """The training job: data and model fitted together and handed to the trainer."""
 
-import os
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -8,8 +7,9 @@ from typing import Any
 import numpy as np
 
 import gin
-from launch.data_fit import check_data_fit, check_rows
+from launch.data_fit import check_data_fit, check_rows, check_vocabulary, keep_vocabulary
 from launch.panels import Panels
+from richhf.atomic import atomic_path
 from richhf.data.datasets import DatasetConfig, eval_batches, train_iterator
 
 CONFIG_FILE = "config.gin"
@@ -38,7 +38,8 @@ def train_job(
     """
     if register_tasks:
         register_tasks()
-    check_data_fit(model, train_dataset_cfg)
+    provider = check_data_fit(model, train_dataset_cfg)
+    check_vocabulary(provider, model_dir)
     if train_eval_dataset_cfg:
         check_data_fit(model, train_eval_dataset_cfg)
     iterator = train_iterator(train_dataset_cfg)
@@ -50,13 +51,12 @@ def train_job(
         settings["eval_batches"] = {cfg.split: lambda: counted_batches(cfg)}
         if num_panels:
             settings["image_panels"] = Panels(model, lambda: next(counted_batches(cfg)), num_panels)
-    return train(
-        model=model,
-        model_dir=model_dir,
-        train_iterator=iterator,
-        on_ready=lambda: write_config(model_dir),
-        **settings,
-    )
+
+    def on_ready():
+        write_config(model_dir)
+        keep_vocabulary(provider, model_dir)
+
+    return train(model=model, model_dir=model_dir, train_iterator=iterator, on_ready=on_ready, **settings)
 
 
 def counted_batches(cfg: DatasetConfig) -> Iterator[tuple[Mapping[str, np.ndarray], int]]:
@@ -66,7 +66,5 @@ def counted_batches(cfg: DatasetConfig) -> Iterator[tuple[Mapping[str, np.ndarra
 
 def write_config(model_dir: str) -> None:
     """Writes every gin value in use, defaults too, to MODEL_DIR/config.gin."""
-    path = Path(model_dir) / CONFIG_FILE
-    temporary = path.with_suffix(".tmp")
-    temporary.write_text(gin.operative_config_str(), encoding="utf-8")
-    os.replace(temporary, path)
+    with atomic_path(Path(model_dir) / CONFIG_FILE) as temporary:
+        temporary.write_text(gin.operative_config_str(), encoding="utf-8")

@@ -15,6 +15,8 @@ import numpy as np
 from jaxtyping import Float, UInt8
 from PIL import Image
 
+from richhf.atomic import atomic_path
+
 HEATMAPS = ("implausibility", "misalignment")
 SCORES = ("plausibility", "alignment", "aesthetics", "overall")
 KEYWORDS = "keywords"
@@ -203,7 +205,6 @@ class Feedback:
           The path of the JSON file.
         """
         directory = pathlib.Path(directory)
-        directory.mkdir(parents=True, exist_ok=True)
         stale = {f"{name}{end}" for name in HEATMAPS for end in (".npy", ".png", "_overlay.png")}
         for name, heatmap in self.heatmaps.items():
             files: dict[str, np.ndarray | Image.Image] = {
@@ -318,15 +319,10 @@ def _checked_heatmap(name: str, value: object) -> np.ndarray:
 
 
 def _write(path: pathlib.Path, content: str | np.ndarray | Image.Image) -> None:
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
-        with open(temporary, "wb") as file:
-            if isinstance(content, str):
-                file.write(content.encode("utf-8"))
-            elif isinstance(content, np.ndarray):
-                np.save(file, content, allow_pickle=False)
-            else:
-                content.save(file, "PNG")
-        os.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)
+    with atomic_path(path) as temporary, open(temporary, "wb") as file:
+        if isinstance(content, str):
+            file.write(content.encode("utf-8"))
+        elif isinstance(content, np.ndarray):
+            np.save(file, content, allow_pickle=False)
+        else:
+            content.save(file, "PNG")

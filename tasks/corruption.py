@@ -17,7 +17,7 @@ import tensorflow as tf
 
 from richhf import feedback
 from richhf.data import words
-from tasks.preprocessors import COPY, HIDDEN
+from tasks.preprocessors import COPY
 from tasks.sources import TRAINING
 
 MASKED_SCORES = ("alignment", "overall")
@@ -97,12 +97,7 @@ def corrupt_prompt(
 
 
 def corrupt_prompts(
-    lexicon_path: str,
-    *,
-    rate: float = 0.0,
-    hide_rate: float = 0.0,
-    until_example: int | None = None,
-    copy_until_example: int = 0,
+    lexicon_path: str, *, rate: float = 0.0, until_example: int | None = None, copy_until_example: int = 0
 ):
     """Makes the preprocessor that corrupts prompts of a training stream, and of no other.
 
@@ -111,12 +106,9 @@ def corrupt_prompts(
     the count goes on over epochs and is part of a saved iterator; with several hosts each counts its own.
 
     Args:
-      lexicon_path: the `lexicon.json`; read when the data set is built, if a rate is > 0.
+      lexicon_path: the `lexicon.json` to replace words from; read when the data set is built, if `rate` > 0.
       rate: share of the examples to corrupt.
-      hide_rate: share of the examples in which about half of the aligned words of the lexicon are hidden
-        from the encoder and are the keyword target instead of the prompt. They can only be read off the
-        image, so text learns where to look (T5's denoising, on words that the image shows).
-      until_example: no corruption and nothing hidden from this example of the stream on; None: never stops.
+      until_example: no corruption from this example of the stream on; None: never stops.
       copy_until_example: before this example the keyword target is the prompt without marks (`copy_prompt`).
 
     Returns:
@@ -127,25 +119,21 @@ def corrupt_prompts(
     Raises:
       ValueError: for a rate outside [0, 1].
     """
-    for name, value in (("corruption", rate), ("hiding", hide_rate)):
-        if not 0 <= value <= 1:
-            raise ValueError(f"The {name} rate is {value}, expected a share in [0, 1].")
+    if not 0 <= rate <= 1:
+        raise ValueError(f"The corruption rate is {rate}, expected a share in [0, 1].")
 
     def preprocessor(dataset):
-        lexicon = Lexicon.load(lexicon_path) if rate or hide_rate else None
-        replace = functools.partial(_replace, lexicon=lexicon)
-        hide = functools.partial(_hide, lexicon=lexicon)
+        replace = functools.partial(_replace, lexicon=Lexicon.load(lexicon_path)) if rate else None
 
         @seqio.map_over_dataset(num_seeds=1, num_parallel_calls=None)
         def apply(indexed, seed):
             index, example = indexed
             example = dict(example)
-            if lexicon is not None:
-                chances = tf.random.stateless_uniform([2], seed)
-                active = example[TRAINING]
+            if replace is not None:
+                chance = tf.random.stateless_uniform([], seed)
+                wanted = example[TRAINING] & (chance < rate)
                 if until_example is not None:
-                    active &= index < until_example
-                wanted = active & (chances[0] < rate)
+                    wanted &= index < until_example
                 arguments = [example["prompt"], example["prompt_misalignment_label"], wanted, seed]
                 prompt, label, changed = tf.numpy_function(
                     replace, arguments, [tf.string, tf.string, tf.bool], stateful=False
@@ -154,9 +142,6 @@ def corrupt_prompts(
                     text.set_shape([])
                     example[name] = text
                 changed.set_shape([])
-                arguments = [prompt, label, active & (chances[1] < hide_rate), seed]
-                example[HIDDEN] = tf.numpy_function(hide, arguments, tf.string, stateful=False)
-                example[HIDDEN].set_shape([])
                 example["score_weights"] *= _mask(feedback.SCORES, MASKED_SCORES, changed)
                 example["heatmap_weights"] *= _mask(feedback.HEATMAPS, MASKED_HEATMAPS, changed)
             example[COPY] = example[TRAINING] & (index < copy_until_example)
@@ -186,19 +171,3 @@ def _replace(
     new, new_flags = corrupt_prompt(text, flags, lexicon, np.random.default_rng(seed))
     new_label = " ".join("0" if flag else "1" for flag in new_flags)
     return new.encode(), new_label.encode(), np.bool_(new != text)
-
-
-def _hide(prompt: bytes, label: bytes, wanted: bool, seed: np.ndarray, *, lexicon: Lexicon) -> bytes:
-    """For each word 1 if it is hidden; words that are misaligned or not in the lexicon never are."""
-    if not wanted:
-        return b""
-    rng = np.random.default_rng([*seed, 1])
-    found = words.split_words(prompt.decode())
-    aligned = label.decode().split()
-    if len(found) != len(aligned):
-        return b""
-    hidden = [
-        flag == "1" and bool(lexicon.others(word)) and rng.random() < 0.5
-        for word, flag in zip(found, aligned, strict=True)
-    ]
-    return b" ".join(b"1" if hide else b"0" for hide in hidden) if any(hidden) else b""

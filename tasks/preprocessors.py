@@ -4,7 +4,6 @@ Work on words is Python (`richhf.data.words`), called by `tf.numpy_function`; it
 alone, so that a stream can be saved and continued.
 """
 
-import itertools
 from collections.abc import Mapping, Sequence
 
 import numpy as np
@@ -17,9 +16,6 @@ from tasks.tokens import WordTokenizer, label_tokens
 
 COPY = "copy_prompt"
 """Boolean feature of examples whose keyword target is the bare prompt (the decoder learns to copy first)."""
-HIDDEN = "hidden_words"
-"""String feature: for each word of the prompt 1 if the encoder must not see it, else 0; those words alone
-are then the keyword target. Empty: the encoder sees all."""
 
 
 def prefix(output: str) -> str:
@@ -79,18 +75,18 @@ def gather_labels(example):
         "score_weights": tf.ones(len(feedback.SCORES)),
         "heatmap_weights": tf.ones(len(feedback.HEATMAPS)),
         COPY: tf.constant(False),
-        HIDDEN: tf.constant(""),
     }
     kept = {name: value for name, value in example.items() if name not in records.SCORE_FEATURES.values()}
     return {**weights, **kept, "scores": scores}
 
 
-def tokenize(outputs: Sequence[str | None]):
+def tokenize(outputs: Sequence[str | None], *, see_prompt: bool = True):
     """Makes the preprocessor that turns prompt and labels into tokens.
 
     Args:
       outputs: one entry a row of `inputs`: the output whose task string stands before the prompt, or None for
         the prompt alone.
+      see_prompt: False leaves the prompt out of `inputs`: what a model then learns, an image alone tells.
 
     Returns:
       A SeqIO preprocessor that adds
@@ -107,11 +103,11 @@ def tokenize(outputs: Sequence[str | None]):
     """
 
     def preprocessor(dataset, output_features, sequence_length=None):
-        encoder = PromptEncoder(outputs, output_features, sequence_length or {})
+        encoder = PromptEncoder(outputs, output_features, sequence_length or {}, see_prompt)
         rows, length = len(outputs), (sequence_length or {}).get("inputs")
 
         def add_tokens(example):
-            arguments = [example[name] for name in ("prompt", "prompt_misalignment_label", COPY, HIDDEN)]
+            arguments = [example["prompt"], example["prompt_misalignment_label"], example[COPY]]
             types = [tf.int32, tf.int32, tf.int32, tf.string, tf.bool]
             inputs, labels, targets, marked, valid = tf.numpy_function(
                 encoder, arguments, types, stateful=False
@@ -144,13 +140,14 @@ class PromptEncoder:
         outputs: Sequence[str | None],
         output_features: Mapping[str, seqio.Feature],
         lengths: Mapping[str, int],
+        see_prompt: bool = True,
     ):
         """An encoder for rows as in `tokenize`, with the lengths of `inputs` and `targets` where given."""
+        self.see_prompt = see_prompt
         source, target = output_features["inputs"].vocabulary, output_features["targets"].vocabulary
         self.tokenizer = WordTokenizer(source)
         self.target_vocabulary = target
         self.eos, self.target_eos = source.eos_id, target.eos_id
-        self.unknown = source.unk_id
         self.prefixes = [list(source.encode(prefix(name))) if name else [] for name in outputs]
         self.input_length, self.target_length = lengths.get("inputs"), lengths.get("targets")
         longest = max(map(len, self.prefixes)) + 2
@@ -161,7 +158,7 @@ class PromptEncoder:
             )
 
     def __call__(
-        self, prompt: bytes, label: bytes, copy: bool, hidden: bytes = b""
+        self, prompt: bytes, label: bytes, copy: bool
     ) -> tuple[np.ndarray, np.ndarray, np.ndarray, bytes, np.bool_]:
         """Inputs, word labels, targets, marked prompt, and whether labels and words agree: see `tokenize`."""
         text = prompt.decode()
@@ -172,19 +169,13 @@ class PromptEncoder:
             flags, valid = [False] * len(words.split_words(text)), False
         ids, spans = self.tokenizer.encode(text)
         labels = label_tokens(text, spans, flags, len(ids)) if valid else np.full(len(ids), -1, np.int32)
-        if hidden and valid:
-            dropped = [flag == b"1" for flag in hidden.split()]
-            covered = label_tokens(text, spans, dropped, len(ids)) == 1
-            ids = [self.unknown if cover else token for token, cover in zip(ids, covered, strict=True)]
-            labels = np.where(covered, np.int32(-1), labels)
+        if not self.see_prompt:
+            ids, labels = [], labels[:0]
         inputs, word_labels, fits = self._rows(ids, labels)
         marked = words.mark_misaligned(text, flags)
         targets = []
         if valid and fits:
-            wanted = text if copy else marked
-            if hidden:
-                wanted = " ".join(itertools.compress(words.split_words(text), dropped))
-            targets = [*self.target_vocabulary.encode(wanted), self.target_eos]
+            targets = [*self.target_vocabulary.encode(text if copy else marked), self.target_eos]
             if self.target_length is not None and len(targets) > self.target_length:
                 targets = []
         return inputs, word_labels, np.array(targets, np.int32), marked.encode(), np.bool_(valid)

@@ -20,9 +20,9 @@ def add_tasks(
     *,
     lexicon_path: str = "",
     corruption_rate: float = 0.0,
-    hide_rate: float = 0.0,
     corrupt_until_example: int | None = None,
     copy_until_example: int = 0,
+    see_prompt: bool = True,
     shuffle_buffer_size: int = 1000,
     advice: str = "",
 ) -> tuple[str, ...]:
@@ -49,9 +49,9 @@ def add_tasks(
       vocabulary: of `inputs` and `targets`; padding is 0.
       lexicon_path: words for prompt corruption.
       corruption_rate: share of the training examples whose prompt is corrupted (`tasks.corruption`).
-      hide_rate: share of the training examples with hidden words (`tasks.corruption`).
       corrupt_until_example: corruption stops at this example of the training stream; None: never.
       copy_until_example: before this example of the training stream, keyword targets are the bare prompt.
+      see_prompt: False hides the prompt from the model (`tasks.preprocessors.tokenize`).
       shuffle_buffer_size: encoded records held for shuffling a training stream.
       advice: said when there are no records.
 
@@ -59,12 +59,11 @@ def add_tasks(
       The names of the tasks, in the order of `VARIANTS`.
     """
     corrupt: tuple[Any, ...] = ()
-    if corruption_rate or hide_rate or copy_until_example:
+    if corruption_rate or copy_until_example:
         corrupt = (
             corruption.corrupt_prompts(
                 lexicon_path,
                 rate=corruption_rate,
-                hide_rate=hide_rate,
                 until_example=corrupt_until_example,
                 copy_until_example=copy_until_example,
             ),
@@ -93,7 +92,7 @@ def add_tasks(
             preprocessors=[
                 preprocessors.gather_labels,
                 *corrupt,
-                preprocessors.tokenize(ROWS[variant]),
+                preprocessors.tokenize(ROWS[variant], see_prompt=see_prompt),
                 preprocessors.decode_pictures,
             ],
             output_features=output_features,

@@ -19,9 +19,9 @@ def register(
     *,
     vocabulary: seqio.Vocabulary | None = None,
     corruption_rate: float = 0.0,
-    hide_rate: float = 0.0,
     corrupt_until_example: int | None = None,
     copy_until_example: int = 0,
+    see_prompt: bool = True,
     shuffle_buffer_size: int = 1000,
 ) -> tuple[str, ...]:
     """Registers both tasks over a folder written by `richhf synthesize`; again as often as wanted.
@@ -30,9 +30,9 @@ def register(
       data_dir: the folder.
       vocabulary: of prompts and keyword targets; the folder's own `vocabulary.model` if None.
       corruption_rate: share of the training examples whose prompt is corrupted, see `tasks.corruption`.
-      hide_rate: share of the training examples with words hidden from the encoder, see `tasks.corruption`.
-      corrupt_until_example: corruption and hiding stop at this example of the training stream; None: never.
+      corrupt_until_example: corruption stops at this example of the training stream; None: never.
       copy_until_example: before this example of the training stream, keyword targets are the bare prompt.
+      see_prompt: False hides the prompt from the model: what it then learns, an image alone tells.
       shuffle_buffer_size: encoded records held for shuffling the training stream.
 
     Returns:
@@ -45,9 +45,9 @@ def register(
         vocabulary or seqio.SentencePieceVocabulary(os.path.join(data_dir, "vocabulary.model")),
         lexicon_path=os.path.join(data_dir, "lexicon.json"),
         corruption_rate=corruption_rate,
-        hide_rate=hide_rate,
         corrupt_until_example=corrupt_until_example,
         copy_until_example=copy_until_example,
+        see_prompt=see_prompt,
         shuffle_buffer_size=shuffle_buffer_size,
         advice=f"Make the synthetic set with `richhf synthesize {data_dir}`.",
     )

@@ -11,16 +11,18 @@ ROOT = pathlib.Path(__file__).resolve().parents[1]
 
 # A room may import from itself and from the rooms named here (and from what those may import).
 BELOW = {
-    "feedback": set(),
+    "atomic": set(),
+    "feedback": {"atomic"},
     "data": {"feedback"},
     "models": {"feedback"},
     "pretrained": {"models"},
-    "training": set(),
+    "training": {"atomic"},
     "evaluation": {"data", "models"},
     "inference": {"evaluation", "pretrained", "data", "models"},
     "cli": {"inference"},
 }
 FOREIGN = {
+    "atomic": {"jax", "flax", "tensorflow", "seqio", "gin", "clu"},
     "feedback": {"jax", "flax", "tensorflow", "seqio", "gin", "clu"},
     "models": {"tensorflow", "seqio", "gin", "clu", "tasks", "launch", "optax", "orbax"},
     "training": {"tensorflow", "seqio", "gin", "tasks", "launch"},

@@ -2,7 +2,6 @@
 
 import collections
 import dataclasses
-import io
 import os
 import pathlib
 from collections.abc import Iterator, Sequence
@@ -11,6 +10,7 @@ import numpy as np
 import tqdm
 from PIL import Image, ImageDraw, ImageFont
 
+from richhf.atomic import atomic_path
 from richhf.data.records import Record, RecordError, list_record_files, read_records
 from richhf.feedback import HEATMAPS, SCORES, Feedback
 
@@ -149,16 +149,9 @@ def contact_sheet(records: Sequence[Record]) -> Image.Image:
 
 def write_contact_sheet(path: str | os.PathLike, records: Sequence[Record]) -> None:
     """Writes `contact_sheet` as PNG; the file appears only when it is complete."""
-    path = pathlib.Path(path)
-    buffer = io.BytesIO()
-    contact_sheet(records).save(buffer, format="PNG")
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
-        temporary.write_bytes(buffer.getvalue())
-        os.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)
+    sheet = contact_sheet(records)
+    with atomic_path(path) as temporary:
+        sheet.save(temporary, format="PNG")
 
 
 def _add_labels(found: Inspection, record: Record, place: str) -> None:

@@ -24,6 +24,7 @@ import numpy as np
 from jaxtyping import UInt8
 from PIL import Image
 
+from richhf.atomic import atomic_path
 from richhf.data import words
 from richhf.data.checks import (
     HEATMAP_FEATURES,
@@ -190,11 +191,8 @@ def write_records(path: str | os.PathLike, records: Iterable[Record]) -> int:
         OSError: if the file cannot be written.
     """
     tf = _tensorflow()
-    path = pathlib.Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     count = 0
-    try:
+    with atomic_path(path) as temporary:
         try:
             with tf.io.TFRecordWriter(str(temporary)) as writer:
                 for record in records:
@@ -202,9 +200,6 @@ def write_records(path: str | os.PathLike, records: Iterable[Record]) -> int:
                     count += 1
         except tf.errors.OpError as error:
             raise OSError(f"cannot write {path}: {error.message}") from error
-        os.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)
     return count
 
 

@@ -7,7 +7,7 @@ from richhf.evaluation.evaluator import Evaluation, evaluate_model, jit_predict
 from richhf.evaluation.gallery import Gallery, GalleryExample
 from richhf.evaluation.heatmaps import auc_judd, cc, kld, mse, nss, resize_maps, sim
 from richhf.evaluation.keywords import keyword_metrics
-from richhf.evaluation.metrics_file import ceiling_share, read_metrics, with_comparisons, write_metrics
+from richhf.evaluation.metrics_file import ceiling_share, read_comparisons, read_metrics, write_metrics
 from richhf.evaluation.scores import plcc, srcc
 from richhf.evaluation.tables import markdown_tables, text_tables
 from richhf.evaluation.values import ExampleValues, example_values
@@ -47,8 +47,8 @@ __all__ = [  # noqa: RUF022 (grouped by what they are)
     "evaluate_model",
     "jit_predict",
     "markdown_tables",
+    "read_comparisons",
     "read_metrics",
     "text_tables",
-    "with_comparisons",
     "write_metrics",
 ]

@@ -16,6 +16,7 @@ import os
 import pathlib
 from collections.abc import Mapping
 
+from richhf.atomic import atomic_path
 from richhf.feedback import HEATMAPS, KEYWORDS, SCORES
 
 _CHANCE = {"auc_judd": 0.5}
@@ -28,15 +29,9 @@ def write_metrics(path: str | os.PathLike, metrics: Mapping) -> None:
     Raises:
       ValueError: a value is nan or infinite, which JSON cannot say; None stands for undefined.
     """
-    path = pathlib.Path(path)
     text = json.dumps(metrics, indent=2, ensure_ascii=False, allow_nan=False) + "\n"
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
+    with atomic_path(path) as temporary:
         temporary.write_text(text, encoding="utf-8")
-        os.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)
 
 
 def read_metrics(path: str | os.PathLike) -> dict:
@@ -67,22 +62,28 @@ def read_metrics(path: str | os.PathLike) -> dict:
     return metrics
 
 
-def with_comparisons(metrics: Mapping, runs: Mapping[str, str | os.PathLike]) -> dict:
-    """Adds the model rows of other runs, `{name: path of their metrics.json}`, under `compare`.
+def read_comparisons(runs: Mapping[str, str | os.PathLike], *, split: str, examples: int) -> dict:
+    """The model rows of other runs, for `compare`.
+
+    Args:
+      runs: by name, the path of their `metrics.json`.
+      split: what this run is evaluated on; files that do not name theirs are taken.
+      examples: how many it has.
 
     Raises:
-      ValueError: a file is not readable as metrics, or was measured on another number of examples.
+      ValueError: a file is not readable as metrics, or was measured on another split or number of examples.
     """
     compare = {}
     for name, path in runs.items():
         other = read_metrics(path)
-        if other.get("examples") != metrics.get("examples"):
+        found = other.get("examples"), other.get("split", split)
+        if found != (examples, split):
             raise ValueError(
-                f"{name!r} ({path}) was evaluated on {other.get('examples')} examples, this run on "
-                f"{metrics.get('examples')}: compare runs on one split."
+                f"{name!r} ({path}) was evaluated on {found[0]} examples of {found[1]}, this run on "
+                f"{examples} of {split}: compare runs on one split, and evaluate both with one NUM_EXAMPLES."
             )
         compare[name] = other["model"]
-    return {**metrics, "compare": compare} if compare else dict(metrics)
+    return compare
 
 
 def ceiling_share(result: Mapping, ceiling: Mapping) -> dict:

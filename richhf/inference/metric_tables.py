@@ -1,7 +1,7 @@
 """The paper's four tables (scores, two heatmaps, keywords) and their summary, as HTML.
 
-Rows: predict-the-mean, other runs, the model, the noise ceiling (what the noiseless truth scores against the
-annotators' labels), and the model's share of that ceiling.
+Rows: predict-the-mean, flag-every-word (keywords only), other runs, the model, the noise ceiling (what the
+noiseless truth scores against the annotators' labels), and the model's share of that ceiling.
 """
 
 import dataclasses
@@ -13,21 +13,18 @@ from collections.abc import Callable, Mapping
 from richhf.feedback import HEATMAPS, SCORES
 from richhf.inference.drawing import NOTHING, number, percent
 
-MODEL, BASELINE, CEILING = "model", "mean_baseline", "noise_ceiling"
+MODEL, BASELINE, EVERY_WORD = "model", "mean_baseline", "flag_every_word"
+CEILING, SHARE = "noise_ceiling", "ceiling_share"
 
 
 @dataclasses.dataclass(frozen=True)
 class Column:
-    """One column: where its value lies in a result, how it is printed and which direction is better.
-
-    `chance` is the value of a blind guess, from which the share of the ceiling counts; None: no share.
-    """
+    """One column: where its value lies in a result, how it is printed and which direction is better."""
 
     title: str
     path: tuple[str, ...]
     show: Callable[[float | None], str] = number
     higher_is_better: bool = True
-    chance: float | None = 0.0
     group: str = ""
 
     def value(self, result: Mapping | None) -> float | None:
@@ -35,13 +32,6 @@ class Column:
         for key in self.path:
             result = result.get(key) if isinstance(result, Mapping) else None
         return float(result) if isinstance(result, numbers.Real) and math.isfinite(result) else None
-
-    def share(self, model: Mapping | None, ceiling: Mapping | None) -> float | None:
-        """How much of the way from chance to the ceiling the model has gone."""
-        value, top = self.value(model), self.value(ceiling)
-        if value is None or top is None or self.chance is None or top <= self.chance:
-            return None
-        return (value - self.chance) / (top - self.chance)
 
 
 def _five(value: float | None) -> str:
@@ -56,20 +46,20 @@ def _heatmap_columns(name: str) -> tuple[Column, ...]:
     at = ("heatmaps", name)
     over_all, empty, marked = "all images", "nothing marked", "something marked"
     return (
-        Column("MSE", (*at, "mse"), _five, False, None, over_all),
-        Column("MSE", (*at, "mse_empty"), _five, False, None, empty),
+        Column("MSE", (*at, "mse"), _five, False, over_all),
+        Column("MSE", (*at, "mse_empty"), _five, False, empty),
         Column("CC", (*at, "cc"), group=marked),
-        Column("KLD", (*at, "kld"), higher_is_better=False, chance=None, group=marked),
+        Column("KLD", (*at, "kld"), higher_is_better=False, group=marked),
         Column("SIM", (*at, "sim"), group=marked),
         Column("NSS", (*at, "nss"), group=marked),
-        Column("AUC-Judd", (*at, "auc_judd"), chance=0.5, group=marked),
+        Column("AUC-Judd", (*at, "auc_judd"), group=marked),
     )
 
 
 TABLES: tuple[tuple[str, str, tuple[Column, ...]], ...] = (
     (
         "Scores",
-        "Correlation of predicted and true scores over the test images: Pearson (PLCC) and rank (SRCC). "
+        "Correlation of predicted and true scores over the images: Pearson (PLCC) and rank (SRCC). "
         "1 is perfect, 0 says nothing; a constant prediction has none.",
         tuple(
             Column(metric.upper(), ("scores", name, metric), group=name)
@@ -108,11 +98,18 @@ GLANCE: tuple[tuple[str, str, Column], ...] = (
 )
 
 
-def rows(metrics: Mapping) -> list[tuple[str, str, Mapping | None]]:
-    """The table's rows as (kind, title, result), without those that `metrics` lacks."""
+def rows(metrics: Mapping, group: str) -> list[tuple[str, str, Mapping | None]]:
+    """A table's rows as (kind, title, result), without those that `metrics` lacks.
+
+    Args:
+      metrics: `metrics.json`.
+      group: what the table is about: `scores`, `heatmaps` or `keywords`.
+    """
     found = []
     if metrics.get(BASELINE):
         found.append(("baseline", "Predict the mean", metrics[BASELINE]))
+    if group in (metrics.get(EVERY_WORD) or ()):
+        found.append(("baseline", "Flag every word", metrics[EVERY_WORD]))
     found.extend(("other", name, result) for name, result in (metrics.get("compare") or {}).items())
     found.append(("model", "This model", metrics.get(MODEL)))
     if metrics.get(CEILING):
@@ -138,7 +135,7 @@ def metric_table(title: str, note: str, columns: tuple[Column, ...], metrics: Ma
     )
     body = []
     best = [_best(column, metrics) for column in columns]
-    for kind, name, result in rows(metrics):
+    for kind, name, result in rows(metrics, columns[0].path[0]):
         cells = []
         for i, column in enumerate(columns):
             value = column.value(result)
@@ -146,7 +143,7 @@ def metric_table(title: str, note: str, columns: tuple[Column, ...], metrics: Ma
             strong = kind != "ceiling" and value is not None and value == best[i]
             cells.append(f"<td{_start(i, starts)}>{f'<strong>{text}</strong>' if strong else text}</td>")
         body.append(f'<tr class="{kind}"><th scope="row">{html.escape(name)}</th>{"".join(cells)}</tr>')
-    shares = [column.share(metrics.get(MODEL), metrics.get(CEILING)) for column in columns]
+    shares = [column.value(metrics.get(SHARE)) for column in columns]
     if any(share is not None for share in shares):
         row = "".join(f"<td{_start(i, starts)}>{percent(share)}</td>" for i, share in enumerate(shares))
         body.append(f'<tr class="share"><th scope="row">Share of ceiling</th>{row}</tr>')
@@ -162,7 +159,7 @@ def glance(metrics: Mapping) -> str:
     lines = []
     for name, measure, column in GLANCE:
         value, floor, top = (column.value(metrics.get(key)) for key in (MODEL, BASELINE, CEILING))
-        share = column.share(metrics.get(MODEL), metrics.get(CEILING))
+        share = column.value(metrics.get(SHARE))
         marks = [f'<i class="band" style="--v:{_position(top if top is not None else 1.0)}"></i>']
         if top is not None:
             marks.append(f'<i class="top" style="--v:{_position(top)}"></i>')
@@ -184,7 +181,7 @@ def glance(metrics: Mapping) -> str:
 
 
 def _best(column: Column, metrics: Mapping) -> float | None:
-    found = [column.value(result) for kind, _, result in rows(metrics) if kind != "ceiling"]
+    found = [column.value(result) for kind, _, result in rows(metrics, column.path[0]) if kind != "ceiling"]
     values = [value for value in found if value is not None]
     if len(values) < 2:
         return None

@@ -13,6 +13,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 from jaxtyping import Float
 
+from richhf.atomic import atomic_path
 from richhf.feedback import HEATMAPS, SCORES
 from richhf.inference.curves import learning_curves
 from richhf.inference.drawing import number
@@ -54,7 +55,7 @@ def write_report(
       path: the HTML file to write; folders are made. It is written under a temporary name and renamed.
       title: the page's headline.
       metrics: `metrics.json`: `model`, and where there are any `mean_baseline`, `noise_ceiling`, `examples`
-        (how many) and `compare` (other runs by name). Null means not defined and is shown as a dash.
+        (how many), `split` and `compare` (other runs by name). Null means not defined and is shown as a dash.
       curves: the lines of `train_log.jsonl`, each a mapping with `step` and numbers by name.
       examples: images with their feedback.
       points: for scores by name, the predicted and the true values.
@@ -83,8 +84,9 @@ def write_report(
         f'<section id="{name}" class="part"><h2>{heading}</h2>{content}</section>'
         for name, heading, content in sections
     )
-    count = metrics.get("examples")
-    facts = f'<p class="facts">Measured on {count:,} test images.</p>' if isinstance(count, int) else ""
+    count, split = metrics.get("examples"), metrics.get("split")
+    of = f" of the split {html.escape(split)}" if split else ""
+    facts = f'<p class="facts">Measured on {count:,} images{of}.</p>' if isinstance(count, int) else ""
     page = (
         '<!DOCTYPE html>\n<html lang="en"><head><meta charset="utf-8">'
         '<meta name="viewport" content="width=device-width, initial-scale=1">'
@@ -95,15 +97,9 @@ def write_report(
         f'<nav aria-label="Sections">{links}</nav><main>{body}</main>'
         f"<script>{_asset('report.js')}</script></body></html>\n"
     )
-    path = pathlib.Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
+    with atomic_path(path) as temporary:
         temporary.write_text(page, encoding="utf-8")
-        os.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)
-    return path
+    return pathlib.Path(path)
 
 
 def _asset(name: str) -> str:

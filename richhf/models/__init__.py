@@ -7,7 +7,7 @@ from richhf.models.flops import analytic_flops
 from richhf.models.heads import HeatmapHead, HeatmapHeadConfig, ScoreHead, ScoreHeadConfig
 
 # Losses.
-from richhf.models.losses import HeatmapLoss, KeywordLoss, ScoreLoss, WordLoss
+from richhf.models.losses import HeatmapLoss, ImageWordLoss, KeywordLoss, ScoreLoss, WordLoss
 
 # The model.
 from richhf.models.model import RichFeedbackModel, parameter_counts
@@ -21,6 +21,7 @@ __all__ = [
     "HeatmapHead",
     "HeatmapHeadConfig",
     "HeatmapLoss",
+    "ImageWordLoss",
     "KeywordLoss",
     "RAHFConfig",
     "RAHFOutput",

@@ -104,8 +104,8 @@ def analytic_flops(
         outputs: names of the outputs wanted.
 
     Returns:
-        vit, visual_token_projection, t5_encoder, t5_decoder, heatmap_heads, score_heads, word_head; zero for
-        a part that does not run.
+        vit, visual_token_projection, t5_encoder, t5_decoder, heatmap_heads, score_heads, word_head,
+        image_word_head; zero for a part that does not run.
     """
     outputs = order_outputs(outputs)
     batch, _, length = input_shapes["encoder_input_tokens"]
@@ -121,6 +121,8 @@ def analytic_flops(
         "t5_decoder": _t5_decoder(config.t5, keywords, memory) if asked and keywords else 0,
         "heatmap_heads": len({*HEATMAPS} & {*outputs}) * _heatmap_head(config.heatmap_head, grid, d_model),
         "score_heads": len({*SCORES} & {*outputs}) * _score_head(config.score_head, grid, d_model),
-        "word_head": _dense(length, d_model, 1) if asked and config.word_head else 0,
+        "word_head": _dense(length, d_model, 1) * (asked and config.word_head),
+        "image_word_head": _dense(grid**2, config.vit.width, config.t5.vocab_size)
+        * (asked and config.image_word_head),
     }
     return {part: batch * count for part, count in flops.items()}

@@ -155,3 +155,31 @@ class WordLoss:
         errors = sigmoid_cross_entropy(logits.astype(jnp.float32), (labels > 0).astype(jnp.float32))
         weights = jnp.where(labels > 0, self.positive_weight, (labels == 0).astype(jnp.float32))
         return weighted_mean(errors, weights)
+
+
+@dataclasses.dataclass(frozen=True)
+class ImageWordLoss:
+    """Cross entropy of the image word head (an extension of this project, see `RAHFConfig.image_word_head`).
+
+    Attributes:
+        weight: factor of this loss in the total.
+    """
+
+    weight: float = 0.1
+
+    def __call__(
+        self, logits: Float[Array, "b v"], tokens: Int[Array, "b l"], labels: Int[Array, "b l"]
+    ) -> Float[Array, ""]:
+        """Summed over the vocabulary; an image's targets are the prompt tokens in words that it shows.
+
+        Args:
+            logits: for each token of the vocabulary.
+            tokens: of the prompt.
+            labels: 1 in a misaligned word, 0 in an aligned one, -1 in none; an image without a 0 does not
+                count.
+        """
+        shown = labels == 0
+        rows = jnp.arange(tokens.shape[0])[:, None]
+        targets = jnp.zeros(logits.shape, jnp.float32).at[rows, tokens].max(shown.astype(jnp.float32))
+        errors = sigmoid_cross_entropy(logits.astype(jnp.float32), targets).sum(axis=1)
+        return weighted_mean(errors, shown.any(axis=1))

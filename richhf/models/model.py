@@ -27,6 +27,7 @@ from richhf.feedback import HEATMAPS, KEYWORDS, OUTPUTS, SCORES
 from richhf.models.decoding import EOS_ID, decode_greedily
 from richhf.models.losses import (
     HeatmapLoss,
+    ImageWordLoss,
     KeywordLoss,
     ScoreLoss,
     WordLoss,
@@ -37,14 +38,16 @@ from richhf.models.rahf import RAHF, RAHFConfig, RAHFOutput, order_outputs
 
 Batch = Mapping[str, Any]
 WORDS = "words"
+IMAGE_WORDS = "image_words"
 
 
 @dataclasses.dataclass(frozen=True)
 class RichFeedbackModel:
     """RAHF with its losses and its decoding.
 
-    The total loss is the sum over outputs (two maps, four scores, keywords, words) of the output's loss times
-    the weight of its kind; the paper's weights are unknown, 1 / 1 / 1 in the author's code.
+    The total loss is the sum over outputs (two maps, four scores, keywords, words, image words) of the
+    output's loss times the weight of its kind; the paper's weights are unknown, 1 / 1 / 1 in the author's
+    code.
 
     Attributes:
         config: the network's sizes.
@@ -52,6 +55,7 @@ class RichFeedbackModel:
         score_loss: loss of each score.
         keyword_loss: loss of the keyword sequence.
         word_loss: loss of the word head, where the network has one.
+        image_word_loss: loss of the image word head, where the network has one.
         keyword_length: how many keyword tokens `predict_batch` decodes at most.
         eos_id: the token that ends a keyword sequence.
     """
@@ -61,6 +65,7 @@ class RichFeedbackModel:
     score_loss: ScoreLoss = dataclasses.field(default_factory=ScoreLoss)
     keyword_loss: KeywordLoss = dataclasses.field(default_factory=KeywordLoss)
     word_loss: WordLoss = dataclasses.field(default_factory=WordLoss)
+    image_word_loss: ImageWordLoss = dataclasses.field(default_factory=ImageWordLoss)
     keyword_length: int = 64
     eos_id: int = EOS_ID
 
@@ -187,13 +192,13 @@ class RichFeedbackModel:
 
     def _labelled_outputs(self, batch: Batch) -> tuple[str, ...]:
         """The outputs that a batch has labels for."""
-        words = self.config.word_head and "word_labels" in batch
+        words = (self.config.word_head or self.config.image_word_head) and "word_labels" in batch
         labelled = (*HEATMAPS,) * ("heatmaps" in batch) + (*SCORES,) * ("scores" in batch)
         labelled += (KEYWORDS,) * ("decoder_target_tokens" in batch or words)
         if not labelled:
             raise ValueError(
                 f"the batch has no labels: found {sorted(batch)}, expected heatmaps, scores, "
-                "decoder_target_tokens or (with a word head) word_labels."
+                "decoder_target_tokens or (with a head for words) word_labels."
             )
         return labelled
 
@@ -228,6 +233,10 @@ class RichFeedbackModel:
         if output.word_logits is not None and "word_labels" in batch:
             losses[WORDS] = self.word_loss(output.word_logits, batch["word_labels"])
             weights[WORDS] = self.word_loss.weight
+        if output.image_word_logits is not None and "word_labels" in batch:
+            given = batch["encoder_input_tokens"][:, -1], batch["word_labels"]
+            losses[IMAGE_WORDS] = self.image_word_loss(output.image_word_logits, *given)
+            weights[IMAGE_WORDS] = self.image_word_loss.weight
         zero = jnp.zeros((), jnp.float32)
         total = sum((weights[name] * loss for name, loss in losses.items()), zero)
         metrics |= {f"loss/{name}": loss for name, loss in losses.items()}
@@ -246,11 +255,13 @@ def parameter_counts(variables: Mapping[str, Any]) -> dict[str, int]:
         variables: {"params": tree}, of arrays or of `jax.eval_shape`'s structs, boxed or not.
 
     Returns:
-        counts by part: vit, visual_token_projection, t5, heatmap_heads, score_heads, word_head (if any).
+        counts by part: vit, visual_token_projection, t5, heatmap_heads, score_heads, and if
+        there are any word_head and image_word_head.
     """
     counts: dict[str, int] = {}
     for name, tree in variables["params"].items():
         part = next((kind + "s" for kind in ("heatmap_head", "score_head") if name.startswith(kind)), name)
         counts[part] = counts.get(part, 0) + sum(leaf.size for leaf in jax.tree.leaves(tree))
-    order = ("vit", "visual_token_projection", "t5", "heatmap_heads", "score_heads", "word_head")
+    networks, heads = ("vit", "visual_token_projection", "t5"), ("heatmap_heads", "score_heads")
+    order = (*networks, *heads, "word_head", "image_word_head")
     return {part: counts[part] for part in order if part in counts}

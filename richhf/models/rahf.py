@@ -1,11 +1,13 @@
 """RAHF (paper section 4.1): arrays in, the seven outputs' logits out."""
 
 import dataclasses
+import math
 from collections.abc import Sequence
 from typing import Any
 
 import flax.linen as nn
 import flax.struct
+import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Float, Int, UInt8
@@ -36,6 +38,10 @@ class RAHFConfig:
         word_head: adds a linear head on the encoded text tokens of the keywords row that says for each token
             whether its word is misaligned. Not in the paper: an extension of this project, which helps small
             models learn what the decoder must find.
+        image_word_head: adds a linear head on the ViT's tokens that says which tokens of the vocabulary the
+            image's prompt holds, an image at a time: word detectors learnt from captions alone (Fang et al.
+            2015, "From captions to visual concepts and back"). Not in the paper, whose ViT is pretrained: an
+            extension of this project, by which a ViT from scratch sees what words speak of.
         dtype: what is computed in; losses are float32 whatever it is.
         param_dtype: what parameters are stored in.
     """
@@ -47,6 +53,7 @@ class RAHFConfig:
     heatmap_head: HeatmapHeadConfig = dataclasses.field(default_factory=HeatmapHeadConfig)
     score_head: ScoreHeadConfig = dataclasses.field(default_factory=ScoreHeadConfig)
     word_head: bool = False
+    image_word_head: bool = False
     dtype: str = "float32"
     param_dtype: str = "float32"
 
@@ -89,6 +96,8 @@ class RAHFOutput(flax.struct.PyTreeNode):
         keyword_logits: logits of the next token after each decoder input, float [b k v].
         word_logits: for each prompt token of the keywords row, the logit of its word being misaligned,
             float [b l].
+        image_word_logits: for each token of the vocabulary, the logit of the prompt holding it as far as the
+            image tells, float [b v].
         memory: what the decoder attends to, to decode from.
     """
 
@@ -96,6 +105,7 @@ class RAHFOutput(flax.struct.PyTreeNode):
     scores: dict[str, Any]
     keyword_logits: Any = None
     word_logits: Any = None
+    image_word_logits: Any = None
     memory: Any = None
 
 
@@ -135,6 +145,9 @@ class RAHF(nn.Module):
             self.score_head = ScoreHead(config.score_head, **types)
         if config.word_head:
             self.word_head = Dense(1, ("embed", None), **types)
+        if config.image_word_head:
+            rare = nn.initializers.constant(-4.0)
+            self.image_word_head = Dense(config.t5.vocab_size, ("embed", "vocab"), bias_init=rare, **types)
 
     def __call__(
         self,
@@ -165,7 +178,8 @@ class RAHF(nn.Module):
                 f"encoder_input_tokens has {encoder_input_tokens.shape[1]} rows an image; the variant "
                 f"{self.config.variant} takes {self.config.rows}. Task and model must be of one variant."
             )
-        features, text, mask = self._encode(image, encoder_input_tokens, outputs, train)
+        seen = self.vit(scale_image(image), train=train)
+        features, text, mask = self._encode(seen, encoder_input_tokens, outputs, train)
         row_of = dict.fromkeys(outputs, 0)
         if self.config.variant == AUGMENTED_PROMPT:
             row_of = {output: row for row, output in enumerate(outputs)}
@@ -184,6 +198,11 @@ class RAHF(nn.Module):
             result = result.replace(keyword_logits=logits)
         if self.config.word_head:
             result = result.replace(word_logits=self.word_head(text)[..., 0])
+        if self.config.image_word_head:
+            logits = self.image_word_head(seen).astype(jnp.float32)
+            # The logarithm of the patches' mean odds: one patch that is sure is enough.
+            logits = jax.nn.logsumexp(logits, axis=1) - math.log(seen.shape[1])
+            result = result.replace(image_word_logits=logits)
         return result.replace(memory=memory)
 
     def start_decoding(self, memory: Memory, length: int) -> DecoderCache:
@@ -197,20 +216,20 @@ class RAHF(nn.Module):
         return self.t5.decode_step(tokens, position, cache)
 
     def _encode(
-        self, image: Array, tokens: Array, outputs: tuple[str, ...], train: bool
+        self, seen: Float[Array, "b n c"], tokens: Array, outputs: tuple[str, ...], train: bool
     ) -> tuple[Float[Array, "b t h w d"], Float[Array, "b t l d"], Bool[Array, "b t l"]]:
-        """Encodes the rows that `outputs` need: feature maps, text tokens and their mask."""
+        """Encodes the ViT's tokens with the rows that `outputs` need: maps, text tokens and their mask."""
         if self.config.variant == AUGMENTED_PROMPT and len(outputs) < len(OUTPUTS):
             tokens = jnp.stack([tokens[:, OUTPUTS.index(output)] for output in outputs], axis=1)
         b, t, length = tokens.shape
-        visual = self.visual_token_projection(self.vit(scale_image(image), train=train))
+        visual = self.visual_token_projection(seen)
         n, d = visual.shape[1:]
         visual = jnp.broadcast_to(visual[:, None], (b, t, n, d))
         joined = jnp.concatenate([visual, self.t5.embed(tokens)], axis=2)
         mask = tokens > 0
-        seen = jnp.concatenate([np.ones((b, t, n), bool), mask], axis=2)
-        joined, seen = joined.reshape(b * t, n + length, d), seen.reshape(b * t, n + length)
-        encoded = self.t5.encode(joined, seen, train=train).reshape(b, t, n + length, d)
+        present = jnp.concatenate([np.ones((b, t, n), bool), mask], axis=2)
+        joined, present = joined.reshape(b * t, n + length, d), present.reshape(b * t, n + length)
+        encoded = self.t5.encode(joined, present, train=train).reshape(b, t, n + length, d)
         grid = self.config.vit.grid
         return encoded[:, :, :n].reshape(b, t, grid, grid, d), encoded[:, :, n:], mask
 

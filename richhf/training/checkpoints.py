@@ -15,7 +15,7 @@ import numpy as np
 import orbax.checkpoint as ocp
 from orbax.checkpoint.checkpoint_managers import preservation_policy
 
-from richhf.training.iterator_checkpoint import IteratorRestore, IteratorSave
+from richhf.training.iterator_checkpoint import IteratorRestore, IteratorSave, MismatchError
 from richhf.training.train_state import TrainState
 
 SUBFOLDER = "checkpoints"
@@ -76,22 +76,25 @@ class Checkpoints:
     def restore(self, target: TrainState, iterator: Any) -> TrainState | None:
         """The latest readable checkpoint's state; None if there is no checkpoint.
 
-        A damaged checkpoint is warned of, renamed to `damaged-<step>`, and the one before is taken.
+        A damaged checkpoint is warned of, renamed to `damaged-<step>`, and the one before is taken. Errors
+        that say nothing of the checkpoint (no permission, no memory) are raised as they are.
 
         Args:
           target: shapes, dtypes and shardings (jax.ShapeDtypeStruct) to restore to.
           iterator: the input, moved to the position it had.
 
         Raises:
-          ValueError: the checkpoint's parameters are not those of target, or none can be read.
+          MismatchError: the checkpoint's parameters are not those of target, or it was written by another
+            number of processes.
+          ValueError: all checkpoints are damaged.
         """
         damaged = []
         for step in reversed(self.steps):
             try:
                 state = self._restore_step(step, target, iterator)
-            except MismatchError:
-                raise
             except Exception as error:
+                if not _is_damage(error):
+                    raise
                 damaged.append((step, error))
                 continue
             for bad, cause in damaged:
@@ -141,8 +144,14 @@ class Checkpoints:
         self._manager.reload()
 
 
-class MismatchError(ValueError):
-    """A checkpoint holds other parameters than the model has."""
+def _is_damage(error: Exception) -> bool:
+    """Whether an error in reading a checkpoint comes from what is in it."""
+    if isinstance(error, OSError):
+        return isinstance(error, FileNotFoundError)
+    if isinstance(error, MismatchError | MemoryError | jax.errors.JaxRuntimeError):
+        return False
+    # TensorStore raises ValueErrors that begin with the kind.
+    return not str(error).startswith(("PERMISSION_DENIED", "RESOURCE_EXHAUSTED", "UNAVAILABLE"))
 
 
 def restore_params(

@@ -1,6 +1,7 @@
 """The input iterator's position as an item of an Orbax checkpoint, committed with the parameters."""
 
 import dataclasses
+import re
 from typing import Any
 
 import jax
@@ -23,18 +24,25 @@ class IteratorCheckpointHandler(ocp.CheckpointHandler):
         """Moves args.iterator to the position saved under directory.
 
         Raises:
-          ValueError: the checkpoint was written by another number of processes.
+          MismatchError: the checkpoint was written by another number of processes.
+          FileNotFoundError: this process's position is missing.
         """
         name = _file_name()
         if not any(directory.glob(f"{name}*")):
             found = sorted(path.name for path in directory.iterdir())
-            raise ValueError(
-                f"{directory} has no input position {name!r}, found {found}; resume with as many processes "
-                "as "
-                "wrote it."
-            )
+            counts = {int(match[1]) for match in map(_FILE_NAME.match, found) if match}
+            if counts - {jax.process_count()}:
+                raise MismatchError(
+                    f"{directory} has the input positions of {max(counts)} process(es), this run has "
+                    f"{jax.process_count()}: go on with as many processes as wrote it."
+                )
+            raise FileNotFoundError(f"{directory} has no input position {name!r}, found {found}.")
         args.iterator.restore(directory / name)
         return args.iterator
+
+
+class MismatchError(ValueError):
+    """A checkpoint is sound, but not of this model, these settings or this number of processes."""
 
 
 @ocp.args.register_with_handler(IteratorCheckpointHandler, for_save=True)
@@ -51,6 +59,9 @@ class IteratorRestore(ocp.args.CheckpointArgs):
     """What to restore into: `iterator`."""
 
     iterator: Any
+
+
+_FILE_NAME = re.compile(r"process-\d{5}-of-(\d{5})")
 
 
 def _file_name() -> str:

@@ -1,4 +1,4 @@
-"""Optimizers: AdamW and Adafactor from optax, with a schedule and global-norm clipping in one value."""
+"""Optimizers: AdamW, Adafactor and Muon from optax, with a schedule and norm clipping in one value."""
 
 import dataclasses
 import re
@@ -7,10 +7,12 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import optax
+import optax.contrib
 
 from richhf.training.schedules import Schedule
 
 NO_DECAY = r"(bias|scale|norm|position_embedding)(/|$)"
+TABLES = r"(?<!patch_)embedding$"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -90,6 +92,53 @@ def adafactor(
     return Optimizer(_clipped(update, clip_norm), schedule)
 
 
+def muon(
+    learning_rate: float | Schedule,
+    *,
+    rms: float = 0.2,
+    beta: float = 0.95,
+    weight_decay: float = 0.0,
+    clip_norm: float | None = None,
+    by_adam: str = TABLES,
+) -> Optimizer:
+    """Muon (Jordan 2024; Liu et al. 2025): matrices step along their orthogonalised momentum.
+
+    Every direction of a matrix moves as far, also those whose gradients are small beside the others'. What is
+    no matrix is stepped by Adam, both with Nesterov momentum. Not in the paper: small models from scratch see
+    objects in front of a background after a third of the images.
+
+    Args:
+      learning_rate: a number, or a schedule of the step; for both kinds of parameters.
+      rms: root mean square of a matrix's update at learning rate 1. 0.2 is about AdamW's.
+      beta: decay of the momentum.
+      weight_decay: share of each matrix taken off per unit of learning rate.
+      clip_norm: gradients are scaled down to this global norm; None leaves them.
+      by_adam: regular expression; a matrix whose path matches is left to Adam. The default: tables whose rows
+        are looked up.
+    """
+    schedule = _as_schedule(learning_rate)
+    update = optax.contrib.muon(
+        schedule,
+        beta=beta,
+        weight_decay=weight_decay,
+        consistent_rms=rms,
+        muon_weight_dimension_numbers=lambda params: _matrices(params, by_adam),
+    )
+    return Optimizer(_clipped(update, clip_norm), schedule)
+
+
+def _matrices(params: Any, by_adam: str) -> Any:
+    """How each parameter is a matrix (of a convolution: all that comes in, by channel out), or None."""
+    axes = {2: (0, 1), 4: ((0, 1, 2), 3)}
+
+    def as_matrix(path, value):
+        if value.ndim not in axes or re.search(by_adam, _name(path)):
+            return None
+        return optax.contrib.MuonDimensionNumbers(*axes[value.ndim])
+
+    return jax.tree_util.tree_map_with_path(as_matrix, params)
+
+
 def decay_mask(params: Any, no_decay: str = NO_DECAY) -> Any:
     """Which parameters are decayed: a tree of bool like params.
 
@@ -98,10 +147,13 @@ def decay_mask(params: Any, no_decay: str = NO_DECAY) -> Any:
     """
 
     def decays(path, value):
-        name = "/".join(str(getattr(key, "key", key)) for key in path)
-        return value.ndim > 1 and not re.search(no_decay, name)
+        return value.ndim > 1 and not re.search(no_decay, _name(path))
 
     return jax.tree_util.tree_map_with_path(decays, params)
+
+
+def _name(path):
+    return "/".join(str(getattr(key, "key", key)) for key in path)
 
 
 def _as_schedule(learning_rate):

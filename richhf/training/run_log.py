@@ -11,6 +11,8 @@ from typing import Any
 import numpy as np
 from clu import metric_writers
 
+from richhf.atomic import atomic_path
+
 FILE_NAME = "train_log.jsonl"
 
 
@@ -30,9 +32,8 @@ class RunLog:
         self.seconds_before = kept[-1].get("seconds", 0.0) if kept else 0.0
         self._writer = metric_writers.SummaryWriter(str(model_dir)) if primary else None
         if primary:
-            temporary = self._path.with_suffix(".tmp")
-            temporary.write_text("".join(json.dumps(line) + "\n" for line in kept), encoding="utf-8")
-            os.replace(temporary, self._path)
+            with atomic_path(self._path) as temporary:
+                temporary.write_text("".join(json.dumps(line) + "\n" for line in kept), encoding="utf-8")
 
     def scalars(self, step: int, values: Mapping[str, float]) -> None:
         """Adds one line, and the same values to TensorBoard."""

@@ -83,7 +83,7 @@ def train(
       initial_checkpoint_path: start from this run's parameters instead of random ones (not when going on).
       image_panels: (parameters, step) to images [n h w c] by name, for TensorBoard, at each evaluation.
       on_ready: called once when all settings have proved to fit and the state is there, before the first
-        step.
+        step; not if the run is at total_steps already.
 
     Returns:
       The last state.
@@ -112,8 +112,15 @@ def train(
     start = int(state.step)
 
     primary = jax.process_index() == 0
-    log = RunLog(model_dir, start_step=start, primary=primary)
     progress = Progress(total_steps)
+    if start >= total_steps:
+        checkpoints.close()
+        if primary:
+            progress.note(
+                f"{model_dir}: already at step {start} of {total_steps}; raise TRAIN_STEPS to go on"
+            )
+        return state
+    log = RunLog(model_dir, start_step=start, primary=primary)
     if primary:
         size = sum(math.prod(x.shape) for x in jax.tree.leaves(target.params))
         verb = f"going on from step {start}" if start else "starting"
@@ -219,7 +226,7 @@ def compile_step(
     num_microbatches: int = 1,
     ema_decay: float = 0.0,
 ) -> Callable[[TrainState, Any, Any], tuple[TrainState, dict[str, Any]]]:
-    """`train_step` compiled for states like target: (state, batch, rng) to (state, metrics); state is donated."""
+    """Compiles `train_step` for states like target; the step donates its state."""
     shardings = jax.tree.map(lambda x: x.sharding, target)
 
     def loss_fn(params, batch, rng):

@@ -2,7 +2,7 @@ import json
 
 import pytest
 
-from richhf.evaluation import ceiling_share, read_metrics, with_comparisons, write_metrics
+from richhf.evaluation import ceiling_share, read_comparisons, read_metrics, write_metrics
 from richhf.feedback import HEATMAPS, SCORES
 
 
@@ -56,18 +56,19 @@ def test_files_that_are_no_metrics_are_explained(tmp_path, text, said):
 
 
 def test_comparisons_take_the_other_runs_model(tmp_path):
-    write_metrics(tmp_path / "a.json", {"model": make_result(0.3), "examples": 100})
-    metrics = {"model": make_result(), "examples": 100}
-    compared = with_comparisons(metrics, {"image only": tmp_path / "a.json"})
-    assert compared["compare"] == {"image only": make_result(0.3)}
-    assert "compare" not in metrics
-    assert with_comparisons(metrics, {}) == metrics
+    write_metrics(tmp_path / "a.json", {"model": make_result(0.3), "examples": 100, "split": "dev"})
+    write_metrics(tmp_path / "b.json", {"model": make_result(0.4), "examples": 100})  # names no split
+    runs = {"image only": tmp_path / "a.json", "older": tmp_path / "b.json"}
+    compare = read_comparisons(runs, split="dev", examples=100)
+    assert compare == {"image only": make_result(0.3), "older": make_result(0.4)}
 
 
-def test_runs_on_other_examples_are_not_compared(tmp_path):
-    write_metrics(tmp_path / "a.json", {"model": make_result(0.3), "examples": 99})
-    with pytest.raises(ValueError, match=r"'other'.*99 examples.*100"):
-        with_comparisons({"model": make_result(), "examples": 100}, {"other": tmp_path / "a.json"})
+@pytest.mark.parametrize("other", [{"examples": 99, "split": "dev"}, {"examples": 100, "split": "test"}])
+def test_runs_on_other_examples_are_not_compared(tmp_path, other):
+    write_metrics(tmp_path / "a.json", {"model": make_result(0.3), **other})
+    said = f"'other'.* {other['examples']} examples of {other['split']}, this run on 100 of dev"
+    with pytest.raises(ValueError, match=said):
+        read_comparisons({"other": tmp_path / "a.json"}, split="dev", examples=100)
 
 
 def test_share_of_the_ceiling_counts_from_chance():

@@ -5,6 +5,7 @@ import re
 import numpy as np
 import pytest
 
+from richhf.evaluation import ceiling_share
 from richhf.feedback import HEATMAPS, SCORES, Feedback
 from richhf.inference import GalleryExample, write_report
 from richhf.inference.gallery import marked_prompt
@@ -95,6 +96,9 @@ def everything():
             "model": result(0.4321),
             "mean_baseline": result(0.0),
             "noise_ceiling": result(0.8642),
+            "ceiling_share": ceiling_share(result(0.4321), result(0.8642)),
+            "flag_every_word": {"keywords": result(0.1)["keywords"]},
+            "split": "dev",
             "compare": {"other & run": result(0.25)},
             "examples": 1000,
         },
@@ -173,8 +177,17 @@ def test_the_four_tables_hold_every_value(page):
             assert row(table, name) == expected
         k = [f"{100 * r['keywords']['pooled'][key]:.1f}" for key in ("precision", "recall", "f1")]
         assert row(keywords, name) == k * 2
+    assert row(keywords, "Flag every word") == ["10.0", "5.0", "6.7"] * 2
+    assert all(cells[0] != "Flag every word" for table in page.tables[:3] for cells in table)
     # 0.4321 is half of 0.8642; MSE and KLD have no share; AUC-Judd counts from one half.
     assert row(misalignment, "Share of ceiling") == ["–", "–", "50\u202f%", "–", *["50\u202f%"] * 3]
+
+
+def test_the_page_names_the_split(page_text, tmp_path):
+    assert "Measured on 1,000 images of the split dev." in page_text
+    assert "test images" not in page_text
+    text = write(tmp_path, metrics={"model": result(0.5), "examples": 7})
+    assert "Measured on 7 images." in text
 
 
 def test_the_best_measured_value_is_bold_and_the_ceiling_never(page_text):

@@ -60,7 +60,8 @@ def test_whole_step_traces_and_every_axis_has_a_rule(model):
     assert jax.tree.map(lambda x: (x.shape, x.dtype), after) == jax.tree.map(
         lambda x: (x.shape, x.dtype), target
     )
-    assert {"loss", "loss/misalignment", "loss/overall", "loss/keywords", "loss/words"} <= metrics.keys()
+    losses = ("misalignment", "overall", "keywords", "words", "image_words")
+    assert {"loss", *(f"loss/{name}" for name in losses)} <= metrics.keys()
     split = [x for x in jax.tree.leaves(target.params) if not x.sharding.is_fully_replicated]
     total = sum(x.size for x in jax.tree.leaves(target.params))
     assert sum(x.size for x in split) > 0.95 * total

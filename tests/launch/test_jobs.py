@@ -6,9 +6,13 @@ import signal
 import jax
 import numpy as np
 import pytest
+from seqio import SentencePieceVocabulary
 
-from launch import train_job
+from launch import eval_job, train_job
 from richhf.data.records import read_records, write_records
+from richhf.data.synthetic.vocabulary import train_vocabulary
+from richhf.evaluation import write_metrics
+from richhf.feedback import HEATMAPS, SCORES
 from richhf.training.checkpoints import find_checkpoint, restore_params
 from richhf.training.run_log import read_log
 
@@ -18,7 +22,7 @@ def assert_same(a, b):
         np.testing.assert_array_equal(x, y)
 
 
-def test_train_resume_and_evaluate(train, evaluate, tmp_path, monkeypatch):
+def test_train_resume_and_evaluate(train, evaluate, data_dir, tmp_path, monkeypatch):
     """A run that is stopped by SIGTERM and started again ends as one that is not; then it is evaluated."""
     assert train(name="whole", steps=4) == 0
     plain = train_job.train_iterator
@@ -48,6 +52,7 @@ def test_train_resume_and_evaluate(train, evaluate, tmp_path, monkeypatch):
     assert_same(restore_params(tmp_path / "whole"), restore_params(tmp_path / "parts"))
     evaluated = [line for line in read_log(tmp_path / "parts") if "eval/dev/loss" in line]
     assert [line["step"] for line in evaluated] == [4]
+    assert (tmp_path / "parts/vocabulary.model").read_bytes() == (data_dir / "vocabulary.model").read_bytes()
     config = (tmp_path / "parts/config.gin").read_text()
     assert "HeatmapHeadConfig.conv_widths = (8,)" in config
     assert "DatasetConfig.batch_size" in config
@@ -105,6 +110,7 @@ def test_configurations_that_cannot_work(train, capsys, tmp_path, arguments, mes
     assert re.search(message, error.replace("\n", " "))
     assert not list(tmp_path.glob("run/checkpoints/*"))
     assert not (tmp_path / "run/config.gin").exists()
+    assert not (tmp_path / "run/vocabulary.model").exists()
 
 
 def test_images_of_another_size_than_the_model(train, data_dir, tmp_path, capsys):
@@ -135,3 +141,29 @@ def test_checkpoint_of_another_architecture(train, evaluate, tmp_path, capsys):
         assert "vit/block_0/mlp_in/kernel" in error
     assert evaluate("--gin.CHECKPOINT=" + str(tmp_path / "nowhere")) == 2
     assert "no checkpoint in" in capsys.readouterr().err
+
+
+def test_vocabulary_of_another_data_set(train, evaluate, data_dir, tmp_path, capsys):
+    """Neither training nor evaluation takes another vocabulary than the run's own."""
+    (tmp_path / "run/checkpoints/1/params").mkdir(parents=True)
+    files = [tmp_path / "run/vocabulary.model", data_dir / "vocabulary.model"]
+    train_vocabulary(files[0], ["a cat"] * 9, [[0, 1]] * 9, size=300)
+    trained, given = (f"{file} ({SentencePieceVocabulary(str(file)).vocab_size} pieces)" for file in files)
+    for main in (train, evaluate):
+        assert main() == 2
+        error = capsys.readouterr().err
+        assert f"{given}, is not the one that the run was trained with, {trained}" in error
+        assert "new MODEL_DIR" in error
+        assert "compiling" not in error
+
+
+def test_comparisons_are_read_before_the_evaluation(evaluate, tmp_path, capsys, monkeypatch):
+    (tmp_path / "run/checkpoints/1/params").mkdir(parents=True)
+    monkeypatch.setattr(eval_job, "load_initial_params", lambda *_: pytest.fail("loads the parameters"))
+    assert evaluate(f"--gin.COMPARE={{'other': '{tmp_path}/nowhere.json'}}") == 2
+    assert "There is no" in capsys.readouterr().err
+    names = {"scores": SCORES, "heatmaps": HEATMAPS, "keywords": ("pooled", "per_sample")}
+    result = {group: {name: {} for name in names} for group, names in names.items()}
+    write_metrics(tmp_path / "metrics.json", {"model": result, "split": "test", "examples": 9})
+    assert evaluate(f"--gin.COMPARE={{'other': '{tmp_path}'}}") == 2
+    assert "evaluated on 9 examples of test, this run on 10 of test" in capsys.readouterr().err

@@ -7,28 +7,35 @@ import pytest
 
 import gin
 from launch import configurables, gin_config
+from richhf.feedback import VARIANTS
 from richhf.training.optimizers import Optimizer
 from richhf.training.partitioning import Partitioner
 from richhf.training.train import compile_step, initializer
 
-B, T, L, SIDE = 8, 1, 12, 32
+B, L, SIDE = 8, 12, 32
+MESHES = {
+    "data": Partitioner(data=8),
+    "fsdp": Partitioner(fsdp=8),
+    "data-model": Partitioner(data=2, model=4),
+    "data-fsdp-model": Partitioner(data=2, fsdp=2, model=2),
+}
 
 
-@pytest.fixture
-def model(gin_files):
-    flags = [*gin_files("tiny_multi_head", "eval"), "--gin.MODEL_DIR=x"]
+@pytest.fixture(params=VARIANTS)
+def model(request, gin_files):
+    flags = [*gin_files(f"tiny_{request.param}", "eval"), "--gin.MODEL_DIR=x"]
     gin_config.load(gin_config.parse_flags(flags), configurables.PARAMETERS)
     yield configurables.CONFIGURABLES["models.RichFeedbackModel"]()
     gin.clear_config()
 
 
-def make_batch():
+def make_batch(rows):
     """All labels present and of equal shares, so that microbatches weigh the same."""
     rng = np.random.default_rng(0)
     tokens = rng.integers(2, 256, (B, L)).astype(np.int32)
     return {
         "image": rng.integers(0, 256, (B, SIDE, SIDE, 3)).astype(np.uint8),
-        "encoder_input_tokens": tokens[:, None],
+        "encoder_input_tokens": np.repeat(tokens[:, None], rows, axis=1),
         "heatmaps": rng.integers(0, 256, (B, 2, SIDE, SIDE)).astype(np.uint8),
         "heatmap_weights": np.ones((B, 2), np.float32),
         "scores": rng.random((B, 4)).astype(np.float32),
@@ -42,7 +49,7 @@ def make_batch():
 
 def two_steps(model, partitioner, num_microbatches):
     optimizer = Optimizer(optax.sgd(0.05), lambda step: 0.05)
-    batch = make_batch()
+    batch = make_batch(model.config.rows)
     shapes, types = ({k: getattr(v, field) for k, v in batch.items()} for field in ("shape", "dtype"))
     init, target = initializer(model, optimizer, partitioner, shapes, types)
     state = init(jax.random.key(0), None)
@@ -55,6 +62,7 @@ def two_steps(model, partitioner, num_microbatches):
 
 def test_eight_devices_and_microbatches_agree_with_one_device(model):
     one = two_steps(model, Partitioner(num_devices=1), 1)
-    many = two_steps(model, Partitioner(data=2, fsdp=2, model=2), 2)
-    for a, b in zip(jax.tree.leaves(one), jax.tree.leaves(many), strict=True):
-        np.testing.assert_allclose(a, b, rtol=2e-5, atol=2e-6)
+    for name, partitioner in MESHES.items():
+        many = two_steps(model, partitioner, 2 if name == "data-fsdp-model" else 1)
+        for a, b in zip(jax.tree.leaves(one), jax.tree.leaves(many), strict=True):
+            np.testing.assert_allclose(a, b, rtol=2e-5, atol=2e-6, err_msg=name)

@@ -41,6 +41,7 @@ def make_config(variant: str, **changes) -> RAHFConfig:
         heatmap_head=HeatmapHeadConfig(conv_widths=(8,), deconv_widths=(6,), residual_convs=1, final_width=4),
         score_head=ScoreHeadConfig(conv_widths=(6,), dense_widths=(5,)),
         word_head=True,
+        image_word_head=True,
     )
     return dataclasses.replace(config, **changes)
 

@@ -1,30 +1,34 @@
+import pathlib
+
 import jax
 import pytest
 
+import gin
+from launch import configurables, gin_config
 from richhf.feedback import OUTPUTS, VARIANTS
-from richhf.models import (
-    HeatmapHeadConfig,
-    RAHFConfig,
-    RichFeedbackModel,
-    ScoreHeadConfig,
-    T5Config,
-    ViTConfig,
-    analytic_flops,
-)
+from richhf.models import RAHFConfig, RichFeedbackModel, analytic_flops
 
-# Sizes like those of the tiny gin models: what is left out of the count (norms, softmax) has its true share.
-TINY = {
-    "vit": ViTConfig(64, 8, 96, 2, 4, 384, class_token=True, stem_widths=(16, 24), stem_strides=(1, 2)),
-    "t5": T5Config(512, 96, 4, 24, 384, 3, 1),
-    "heatmap_head": HeatmapHeadConfig((96, 64), (48, 32), 2, 32),
-    "score_head": ScoreHeadConfig((64, 32), 2, "VALID", dense_widths=(64,)),
-    "word_head": True,
-}
+ROOT = pathlib.Path(__file__).resolve().parents[2]
 SHAPES = {
     "image": (2, 64, 64, 3),
     "encoder_input_tokens": (2, 1, 40),
     "decoder_input_tokens": (2, 40),
 }
+
+
+@pytest.fixture
+def tiny(monkeypatch):
+    """The shipped tiny sizes: what is left out of the count (norms, softmax) has its true share."""
+    monkeypatch.chdir(ROOT)
+
+    def config(variant):
+        files = [f"gin/models/tiny_{variant}.gin", "gin/data/synthetic.gin", "gin/runs/eval.gin"]
+        flags = [*(f"--gin_file={file}" for file in files), "--gin.MODEL_DIR=x"]
+        gin_config.load(gin_config.parse_flags(flags), configurables.PARAMETERS)
+        return configurables.CONFIGURABLES["models.RichFeedbackModel"]().config
+
+    yield config
+    gin.clear_config()
 
 
 def compiler_flops(config, shapes, outputs):
@@ -41,8 +45,8 @@ def compiler_flops(config, shapes, outputs):
 
 @pytest.mark.parametrize("variant", VARIANTS)
 @pytest.mark.parametrize("outputs", [OUTPUTS, ("misalignment", "overall"), ("keywords",)], ids="-".join)
-def test_nothing_is_computed_beyond_the_analytic_count(variant, outputs):
-    config = RAHFConfig(variant=variant, **TINY)
+def test_nothing_is_computed_beyond_the_analytic_count(tiny, variant, outputs):
+    config = tiny(variant)
     shapes = SHAPES | {"encoder_input_tokens": (2, config.rows, 40)}
     if "keywords" not in outputs:
         del shapes["decoder_input_tokens"]
@@ -51,8 +55,8 @@ def test_nothing_is_computed_beyond_the_analytic_count(variant, outputs):
     assert 0.95 <= ratio <= 1.15, counted
 
 
-def test_the_encoder_is_counted_once_a_row_and_the_vit_once_an_image():
-    one, seven = (analytic_flops(RAHFConfig(variant=variant, **TINY), SHAPES) for variant in VARIANTS)
+def test_the_encoder_is_counted_once_a_row_and_the_vit_once_an_image(tiny):
+    one, seven = (analytic_flops(tiny(variant), SHAPES) for variant in VARIANTS)
     assert seven["t5_encoder"] == 7 * one["t5_encoder"]
     assert {**seven, "t5_encoder": 0} == {**one, "t5_encoder": 0}
 

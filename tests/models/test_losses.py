@@ -3,7 +3,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from richhf.models import HeatmapLoss, KeywordLoss, ScoreLoss, WordLoss
+from richhf.models import HeatmapLoss, ImageWordLoss, KeywordLoss, ScoreLoss, WordLoss
 from richhf.models.losses import scale_heatmap, sigmoid_cross_entropy, weighted_mean
 
 
@@ -72,6 +72,15 @@ def test_score_and_keyword_and_word_losses_by_hand():
     np.testing.assert_allclose(
         WordLoss(positive_weight=3.0)(word_logits, labels), (3 * miss[0] + miss[1]) / 4, rtol=1e-5
     )
+
+
+def test_image_words_are_the_tokens_of_aligned_words_once_each():
+    logits = jnp.array([[0.5, -1.0, 2.0, -3.0], [9.0, 9.0, 9.0, 9.0]])
+    tokens = jnp.array([[2, 3, 2, 1], [1, 2, 3, 0]])
+    labels = jnp.array([[0, 1, 0, -1], [-1, -1, -1, -1]])  # the second record's labels do not match
+    targets = np.array([0, 0, 1, 0])
+    wanted = (np.log1p(np.exp(logits[0])) - logits[0] * targets).sum()
+    np.testing.assert_allclose(ImageWordLoss()(logits, tokens, labels), wanted, rtol=1e-6)
 
 
 def test_unknown_kind_is_explained():

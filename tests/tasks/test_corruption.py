@@ -112,7 +112,7 @@ def test_copy_phase_hides_the_flags_from_the_target_only(folder):
 
 @pytest.mark.parametrize(("split", "shuffle"), [("train", False), ("dev", False), ("dev", True)])
 def test_evaluation_is_never_corrupted(folder, split, shuffle):
-    settings = {"corruption_rate": 1.0, "hide_rate": 1.0, "copy_until_example": 1000}
+    settings = {"corruption_rate": 1.0, "copy_until_example": 1000}
     examples = stream(folder, split=split, shuffle=shuffle, epochs=1, **settings)
     plain = stream(folder, split=split, shuffle=shuffle, epochs=1)
     for example, original in zip(examples, plain, strict=True):
@@ -121,25 +121,8 @@ def test_evaluation_is_never_corrupted(folder, split, shuffle):
             np.testing.assert_array_equal(example[name], original[name])
 
 
-def test_aligned_words_of_the_lexicon_are_hidden_until_the_given_example(folder):
-    examples = stream(folder, hide_rate=1.0, corrupt_until_example=60)
-    vocabulary = seqio.TaskRegistry.get("synthetic_multi_head").output_features["targets"].vocabulary
-    assert sum(vocabulary.unk_id in example["inputs"] for example in examples[:60]) > 20
-    for example in examples:
-        hides = vocabulary.unk_id in example["inputs"]
-        target = vocabulary.decode(example["targets"].tolist())
-        if hides:
-            assert set(target.split()) <= {"red", "blue", "green", "yellow", "square", "circle", "star"}
-        else:
-            assert target == example["targets_pretokenized"].decode()
-        assert example["score_weights"].all()
-    assert not any(vocabulary.unk_id in example["inputs"] for example in examples[60:])
-
-
 def test_wrong_rate_and_missing_lexicon_are_explained(tmp_path):
     with pytest.raises(ValueError, match=r"corruption rate is 1\.5"):
         corrupt_prompts("lexicon.json", rate=1.5)
-    with pytest.raises(ValueError, match=r"hiding rate is -1"):
-        corrupt_prompts("lexicon.json", hide_rate=-1)
     with pytest.raises(ValueError, match=r"lexicon\.json does not exist"):
         Lexicon.load(tmp_path / "lexicon.json")

@@ -18,8 +18,8 @@ def vocabulary(folder):
 def encoder(vocabulary):
     features = {name: seqio.Feature(vocabulary) for name in ("inputs", "targets")}
 
-    def make(variant, **lengths):
-        return PromptEncoder(ROWS[variant], features, lengths)
+    def make(variant, see_prompt=True, **lengths):
+        return PromptEncoder(ROWS[variant], features, lengths, see_prompt)
 
     return make
 
@@ -93,15 +93,12 @@ def test_copy_target_is_the_bare_prompt_but_words_stay_labelled(encoder, vocabul
     assert 1 in labels
 
 
-def test_hidden_words_are_unknown_to_the_encoder_and_alone_in_the_target(encoder, vocabulary):
-    make = encoder(feedback.AUGMENTED_PROMPT, inputs=30, targets=30)
-    plain_inputs, plain_labels, *_ = make(PROMPT, LABEL, False)
-    inputs, labels, targets, marked, valid = make(PROMPT, LABEL, False, b"0 0 1")
-    assert vocabulary.decode(targets.tolist()) == "square"
-    assert marked == b"a red_0 square"
-    assert valid
-    changed = inputs != plain_inputs
-    assert changed.any(axis=1).all()
-    assert (inputs[changed] == vocabulary.unk_id).all()
-    np.testing.assert_array_equal(labels == -1, changed[-1] | (plain_labels == -1))
-    assert 1 in labels
+def test_a_hidden_prompt_leaves_the_task_strings_and_the_target(encoder, vocabulary):
+    seen = encoder(feedback.AUGMENTED_PROMPT, inputs=40, targets=40)(PROMPT, LABEL, False)
+    hidden = encoder(feedback.AUGMENTED_PROMPT, see_prompt=False, inputs=40, targets=40)(PROMPT, LABEL, False)
+    for row, output in zip(hidden[0], feedback.OUTPUTS, strict=True):
+        ids = [*vocabulary.encode(f"{feedback.TASK_STRINGS[output]}: "), 1]
+        np.testing.assert_array_equal(row, ids + [0] * (40 - len(ids)))
+    assert (hidden[1] == -1).all()
+    for a, b in zip(seen[2:], hidden[2:], strict=True):
+        np.testing.assert_array_equal(a, b)

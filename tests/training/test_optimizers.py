@@ -4,7 +4,10 @@ import numpy as np
 import optax
 import pytest
 
-from richhf.training.optimizers import adafactor, adamw, decay_mask
+from richhf.training.optimizers import adafactor, adamw, decay_mask, muon
+
+# Adam's first step with Nesterov momentum and b1 = 0.9, in learning rates.
+NESTEROV = 0.9 * (0.1 / (1 - 0.9**2)) + 1.0
 
 
 def params():
@@ -50,6 +53,34 @@ def test_first_adamw_step_is_the_learning_rate_in_the_gradients_direction():
     gradients = {"w": jnp.array([[3.0, -0.5]])}
     updates, _ = optimizer.transformation.update(gradients, optimizer.transformation.init(values), values)
     np.testing.assert_allclose(updates["w"], [[-0.01, 0.01]], rtol=1e-5)
+
+
+def test_muon_moves_every_direction_of_a_matrix_as_far_and_the_rest_by_adam():
+    """Also where one direction's gradient is a hundred times the others'."""
+    rng = np.random.default_rng(0)
+    values = {"conv": {"kernel": jnp.zeros((3, 3, 2, 8))}, **params()}
+    gradients = jax.tree.map(lambda x: jnp.asarray(rng.normal(size=x.shape), x.dtype), values)
+    loud = np.outer(np.ones(18), np.ones(8)).reshape(3, 3, 2, 8)
+    gradients["conv"]["kernel"] += 100 * loud
+    optimizer = muon(0.01, rms=1.0)
+    updates, _ = optimizer.transformation.update(gradients, optimizer.transformation.init(values), values)
+    for update, shape in ((updates["conv"]["kernel"], (18, 8)), (updates["mlp"]["kernel"], (4, 3))):
+        singular = np.linalg.svd(np.reshape(update, shape), compute_uv=False)
+        even = 0.01 * np.sqrt(max(shape))
+        # Five Newton-Schulz steps bring singular values to 0.7 .. 1.2, and no closer.
+        assert 0.6 * even < singular.min() <= singular.max() < 1.3 * even
+    for update, gradient in (
+        (updates["embedding"], gradients["embedding"]),
+        (updates["mlp"]["bias"], gradients["mlp"]["bias"]),
+    ):
+        np.testing.assert_allclose(update, NESTEROV * -0.01 * np.sign(gradient), rtol=1e-4)
+
+
+def test_muon_leaves_what_is_named_to_adam():
+    gradients = jax.tree.map(lambda x: jnp.full_like(x, 2.0), params())
+    optimizer = muon(0.01, by_adam="mlp")
+    updates, _ = optimizer.transformation.update(gradients, optimizer.transformation.init(params()), params())
+    np.testing.assert_allclose(updates["mlp"]["kernel"], NESTEROV * -0.01, rtol=1e-4)
 
 
 def test_clip_norm_must_be_positive():

@@ -8,9 +8,9 @@ import jax
 import numpy as np
 import pytest
 
-from richhf.training.checkpoints import Checkpoints, restore_params
+from richhf.training.checkpoints import Checkpoints, MismatchError, restore_params
 from richhf.training.interruption import Interrupted
-from richhf.training.optimizers import adafactor, adamw
+from richhf.training.optimizers import adafactor, adamw, muon
 from richhf.training.partitioning import Partitioner
 from richhf.training.run_log import read_log
 from richhf.training.train import compile_step, initializer, train
@@ -102,11 +102,19 @@ def test_killed_run_goes_on_from_its_last_checkpoint(run, tmp_path, counting_ite
     assert [line["step"] for line in read_log(tmp_path / "killed")] == [2, 4, 6, 8]
 
 
-def test_finished_run_is_not_trained_again(run, tmp_path, counting_iterator):
+@pytest.mark.parametrize("steps", [6, 4])
+def test_finished_run_is_not_trained_again(run, tmp_path, counting_iterator, capsys, caplog, steps):
     first = run()
+    log = (tmp_path / "run/train_log.jsonl").read_text()
+    capsys.readouterr()
     iterator = counting_iterator()
     iterator.before_next = lambda position: pytest.fail("took a batch")
-    assert_identical(first, run(iterator=iterator))
+    with jax.log_compiles():
+        again = run(steps=steps, iterator=iterator, on_ready=lambda: pytest.fail("no step to be ready for"))
+    assert_identical(first, again)
+    assert f"run: already at step 6 of {steps}; raise TRAIN_STEPS to go on\n" in capsys.readouterr().err
+    assert not any("train_step" in record.getMessage() for record in caplog.records)
+    assert (tmp_path / "run/train_log.jsonl").read_text() == log
 
 
 def test_keeps_the_last_checkpoints_and_a_final_one(run, tmp_path):
@@ -171,8 +179,9 @@ def test_dropout_does_not_depend_on_the_mesh(steps_on):
     [
         (adamw(0.01), [((16, 64), (8, 32))] * 2),
         (adafactor(0.01, min_dim_size_to_factor=8), [((16,), (8,)), ((64,), (32,))]),
+        (muon(0.01), [((16, 64), (8, 32))]),
     ],
-    ids=["adamw", "adafactor"],
+    ids=["adamw", "adafactor", "muon"],
 )
 def test_state_is_sharded_as_the_rules_say(steps_on, optimizer, expected):
     partitioner = Partitioner(data=2, fsdp=2, model=2)
@@ -221,6 +230,48 @@ def test_damaged_checkpoint_is_set_aside(run, tmp_path):
     with pytest.warns(UserWarning, match="step 5 is damaged"):
         resumed = run("hurt", steps=6)
     assert_identical(whole, resumed)
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        PermissionError(13, "Permission denied"),
+        OSError(24, "Too many open files"),
+        MemoryError(),
+        ValueError("PERMISSION_DENIED: Error opening zarr driver"),
+        jax.errors.JaxRuntimeError("RESOURCE_EXHAUSTED: Out of memory"),
+    ],
+    ids=["permission", "files", "memory", "tensorstore", "device"],
+)
+def test_an_error_that_is_no_damage_leaves_the_checkpoint(run, tmp_path, counting_iterator, error):
+    run(steps=5)
+    iterator = counting_iterator()
+
+    def restore(filename):
+        raise error
+
+    iterator.restore = restore
+    with pytest.raises(type(error)) as raised:
+        run(iterator=iterator)
+    assert raised.value is error
+    assert Checkpoints(tmp_path / "run").steps == [3, 5]
+
+
+def test_checkpoint_of_another_number_of_processes_is_no_damage(run, tmp_path):
+    run(steps=5)
+    position = tmp_path / "run/checkpoints/5/iterator/process-00000-of-00001"
+    position.rename(position.with_name("process-00000-of-00002"))
+    with pytest.raises(MismatchError, match=r"positions of 2 process.*this run has 1: go on with as many"):
+        run(steps=6)
+    assert Checkpoints(tmp_path / "run").steps == [3, 5]
+
+
+def test_checkpoint_without_input_position_is_damaged(run, tmp_path):
+    whole = run("whole")
+    run("hurt", steps=5)
+    (tmp_path / "hurt/checkpoints/5/iterator/process-00000-of-00001").unlink()
+    with pytest.warns(UserWarning, match="step 5 is damaged"):
+        assert_identical(whole, run("hurt"))
 
 
 def test_full_disk_leaves_the_earlier_checkpoints(run, tmp_path, counting_iterator):

@@ -25,7 +25,7 @@ from richhf.data.synthetic.scene import Group, Scene
 Claim = tuple[str, int | None]
 Words = list[tuple[str, Claim | None]]
 
-PLAIN_NAME_SHARE = 0.5
+PLAIN_NAME_SHARE = 0.7
 OPENINGS = ("a picture of", "a drawing of", "a painting of", "a photo of", "we see", "there is")
 PLACES = ("on a {} background", "against a {} backdrop", "with a {} background", "in front of a {} scene")
 JOINTS = (("and",), ("with",), ("plus",), ("together", "with"))

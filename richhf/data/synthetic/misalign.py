@@ -16,18 +16,18 @@ from richhf.data.synthetic.scene import RADII, Group, Item, Scene, free_place
 ALIGNED_SHARE = 0.125
 # By the number of groups shown: how often there is a second fault, and what becomes of the share of missing
 # objects. With these the alignment score has about one mean whatever the image shows.
-SECOND_FAULT_SHARES = (0.2, 0.32, 0.5)
-MISSING_FACTORS = (0.55, 1.2, 0.0)
+SECOND_FAULT_SHARES = (0.1, 0.4, 0.6)
+MISSING_FACTORS = (0.5, 1.2, 0.0)
 KINDS = {
-    "colour": 0.2,
-    "shape": 0.17,
-    "size": 0.11,
-    "texture": 0.13,
+    "colour": 0.24,
+    "shape": 0.15,
+    "size": 0.12,
+    "texture": 0.1,
     "count": 0.12,
-    "relation": 0.13,
-    "background": 0.13,
-    "missing": 0.11,
-    "extra": 0.07,
+    "relation": 0.09,
+    "background": 0.18,
+    "missing": 0.12,
+    "extra": 0.06,
 }
 COUNT_SHARES = {1: 0.36, 2: 0.34, 3: 0.2, 4: 0.1}  # of a wrong number: about as often as the right ones
 # How much a wrong word of each kind weighs in the alignment score.

@@ -13,7 +13,7 @@ from jaxtyping import Bool, Float
 from richhf.data.synthetic.concepts import BACKGROUNDS, COLOURS, OPPOSITE, SHAPES, TEXTURES
 
 MARGIN = 0.02
-RADII = {"small": (0.115, 0.14), "big": (0.2, 0.25)}
+RADII = {"small": (0.14, 0.165), "big": (0.225, 0.275)}
 # The share of every kind of layout: how many objects each group has.
 LAYOUTS = {
     (1,): 0.32,

@@ -22,6 +22,7 @@ from typing import Any
 
 import tqdm
 
+from richhf.atomic import atomic_path
 from richhf.data.records import write_records
 from richhf.data.synthetic.concepts import lexicon
 from richhf.data.synthetic.sample import Sample, make_sample, pool
@@ -275,9 +276,5 @@ def _json(value: object) -> str:
 
 
 def _write(path: pathlib.Path, text: str) -> None:
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
+    with atomic_path(path) as temporary:
         temporary.write_text(text, encoding="utf-8")
-        os.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)

@@ -2,11 +2,11 @@
 
 import io
 import os
-import pathlib
 from collections.abc import Sequence
 
 import sentencepiece
 
+from richhf.atomic import atomic_path
 from richhf.data.synthetic import concepts, grammar
 from richhf.data.words import mark_misaligned
 from richhf.feedback import MISALIGNED_SUFFIX, TASK_STRINGS
@@ -56,13 +56,8 @@ def train_vocabulary(
         shuffle_input_sentence=False,
         minloglevel=2,
     )
-    path = pathlib.Path(path)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
+    with atomic_path(path) as temporary:
         temporary.write_bytes(model.getvalue())
-        os.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)
 
 
 def grammar_words() -> list[str]:
