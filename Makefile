@@ -2,8 +2,8 @@
 PYTHON  ?= python3
 VENV    ?= .venv
 VARIANT ?= multi_head
-STEPS   ?= 2600
-BATCH   := 8
+STEPS   ?= 1050
+BATCH   := 16
 PY      := $(VENV)/bin/python
 DEMO    := build/demo
 DATA    := $(DEMO)/data

@@ -7,18 +7,14 @@ import pytest
 
 import gin
 from launch import configurables, gin_config
-from richhf.feedback import VARIANTS
+from richhf.feedback import AUGMENTED_PROMPT, MULTI_HEAD, VARIANTS
 from richhf.training.optimizers import Optimizer
 from richhf.training.partitioning import Partitioner
 from richhf.training.train import compile_step, initializer
 
 B, L, SIDE = 8, 12, 32
-MESHES = {
-    "data": Partitioner(data=8),
-    "fsdp": Partitioner(fsdp=8),
-    "data-model": Partitioner(data=2, model=4),
-    "data-fsdp-model": Partitioner(data=2, fsdp=2, model=2),
-}
+ALL = Partitioner(data=2, fsdp=2, model=2), 2
+CASES = {MULTI_HEAD: [(Partitioner(fsdp=8), 1), ALL], AUGMENTED_PROMPT: [ALL]}
 
 
 @pytest.fixture(params=VARIANTS)
@@ -62,7 +58,7 @@ def two_steps(model, partitioner, num_microbatches):
 
 def test_eight_devices_and_microbatches_agree_with_one_device(model):
     one = two_steps(model, Partitioner(num_devices=1), 1)
-    for name, partitioner in MESHES.items():
-        many = two_steps(model, partitioner, 2 if name == "data-fsdp-model" else 1)
+    for partitioner, num_microbatches in CASES[model.config.variant]:
+        many = two_steps(model, partitioner, num_microbatches)
         for a, b in zip(jax.tree.leaves(one), jax.tree.leaves(many), strict=True):
-            np.testing.assert_allclose(a, b, rtol=2e-5, atol=2e-6, err_msg=name)
+            np.testing.assert_allclose(a, b, rtol=2e-5, atol=2e-6, err_msg=str(partitioner.mesh))
