@@ -7,7 +7,7 @@ BATCH   := 16
 PY      := $(VENV)/bin/python
 DEMO    := build/demo
 DATA    := $(DEMO)/data
-RUN     := $(DEMO)/$(VARIANT)
+RUN     := $(DEMO)/$(VARIANT)-$(STEPS)
 
 export TF_CPP_MIN_LOG_LEVEL ?= 2
 
@@ -21,8 +21,9 @@ demo: environment
 	$(VENV)/bin/richhf synthesize $(DATA) --train 10000 --dev 250 --test 1000 --size 64 --seed 18
 	$(PY) -m launch.train $(MODEL) --gin_file=gin/runs/train.gin $(PLACES) --gin.TRAIN_STEPS=$(STEPS) \
 	  --gin.BATCH_SIZE=$(BATCH) --gin.CORRUPT_UNTIL_EXAMPLE=$$(($(STEPS) * $(BATCH) * 85 / 100))
-	$(PY) -m launch.eval $(MODEL) --gin_file=gin/runs/eval.gin $(PLACES) --gin.EVAL_OUTPUT_DIR='"$(RUN)"'
-	cp $(RUN)/metrics.json $(RUN)/metrics.md $(RUN)/report.html $(DEMO)/
+	$(PY) -m launch.eval $(MODEL) --gin_file=gin/runs/eval.gin $(PLACES)
+	@cp $(RUN)/metrics.json $(RUN)/metrics.md $(RUN)/report.html $(DEMO)/
+	@echo $(DEMO)/report.html
 
 test: environment
 	$(PY) -m pytest -n auto
@@ -39,7 +40,7 @@ environment: $(VENV)/test
 
 $(VENV)/%: setup.py
 	@$(PYTHON) -c 'import sys; sys.exit(0 if sys.version_info >= (3, 11) else "richhf needs Python >= 3.11, got " + sys.version.split()[0] + ": make PYTHON=/path/to/python3.11")'
-	@test -x $(PY) || $(PYTHON) -m venv $(VENV)
+	@$(PY) -m pip --version > /dev/null 2>&1 || $(PYTHON) -m venv --clear $(VENV)
 	@echo "Installing richhf and its [$*] extra into $(VENV) (once; a few minutes)"
 	@$(PY) -m pip install --quiet --disable-pip-version-check -e '.[$*]'
 	@touch $@

@@ -57,7 +57,7 @@ setuptools.setup(
         "tpu": ["jax[tpu]>=0.10.2,<0.11"],
         "cuda": ["jax[cuda13]>=0.10.2,<0.11"],
         "test": [*TRAIN, *TEST],
-        "parity": [*TEST, "torch>=2.13,<2.14", "transformers>=5"],
+        "parity": [*TRAIN, *TEST, "torch>=2.13,<2.14", "transformers>=5"],
     },
     entry_points={"console_scripts": ["richhf=richhf.cli:main"]},
 )

@@ -5,7 +5,8 @@ python -m launch.eval \
     --gin.MODEL_DIR=build/run
 
 Often set: CHECKPOINT (a run, or one step of it; MODEL_DIR by default), SPLIT, EVAL_OUTPUT_DIR, BATCH_SIZE,
-DATA_DIR, NUM_EXAMPLES, COMPARE ({'name': 'other/metrics.json'}). Use the files that the run was trained with.
+DATA_DIR, NUM_EXAMPLES, COMPARE ({'name': 'other/metrics.json'}). Use the files
+(and SEE_PROMPT) that the run was trained with.
 """
 
 import sys

@@ -68,13 +68,14 @@ def evaluate(
     run_dir = folder.parent.parent
     check_vocabulary(provider, run_dir)
     labels = record_files(provider, dataset_cfg.split)
+    count = sum(1 for _ in itertools.islice(read_records(labels), dataset_cfg.num_examples))
     comparisons: dict[str, dict] = {}
     if compare:
-        count = sum(1 for _ in itertools.islice(read_records(labels), dataset_cfg.num_examples))
         comparisons["compare"] = read_comparisons(compare, split=dataset_cfg.split, examples=count)
     batches = peek(eval_batches(dataset_cfg), model, dataset_cfg.mixture_or_task_name)
     params = load_initial_params(folder, param_shapes(model, dataset_cfg))
     truth = [path.parent / "truth" / path.name for path in labels]
+    print(f"baseline and noise ceiling of {count} examples of {dataset_cfg.split} ...", flush=True)
     mean = MeanFeedback()
     for arrays in record_batches(read_records(record_files(provider, baseline_split))):
         mean.add(arrays)
@@ -90,7 +91,7 @@ def evaluate(
         mean=mean,
         noise_ceiling=ceiling,
         gallery=gallery,
-        num_examples=dataset_cfg.num_examples,
+        num_examples=count,
     )
     about = {"task": dataset_cfg.mixture_or_task_name, "split": dataset_cfg.split, "step": int(folder.name)}
     metrics = evaluation.metrics | about | comparisons

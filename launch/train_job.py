@@ -11,6 +11,7 @@ from launch.data_fit import check_data_fit, check_rows, check_vocabulary, keep_v
 from launch.panels import Panels
 from richhf.atomic import atomic_path
 from richhf.data.datasets import DatasetConfig, eval_batches, train_iterator
+from richhf.training.checkpoints import find_checkpoint
 
 CONFIG_FILE = "config.gin"
 
@@ -23,6 +24,7 @@ def train_job(
     train: Callable[..., Any],
     register_tasks: Callable[[], Any] | None = None,
     train_eval_dataset_cfg: DatasetConfig | None = None,
+    initial_checkpoint_path: str | None = None,
     num_panels: int = 4,
 ) -> Any:
     """Trains and returns the last state.
@@ -34,18 +36,21 @@ def train_job(
       train: `richhf.training.train.train` with its settings bound.
       register_tasks: registers the tasks over their data folder.
       train_eval_dataset_cfg: what to measure the losses on during training; None: nothing.
+      initial_checkpoint_path: a run to start from, trained with the same vocabulary.
       num_panels: how many of its images are drawn for TensorBoard at each evaluation.
     """
     if register_tasks:
         register_tasks()
     provider = check_data_fit(model, train_dataset_cfg)
     check_vocabulary(provider, model_dir)
+    if initial_checkpoint_path:
+        check_vocabulary(provider, find_checkpoint(initial_checkpoint_path).parent.parent)
     if train_eval_dataset_cfg:
         check_data_fit(model, train_eval_dataset_cfg)
     iterator = train_iterator(train_dataset_cfg)
     rows = iterator.element_spec["encoder_input_tokens"].shape
     check_rows(model, rows, train_dataset_cfg.mixture_or_task_name)
-    settings: dict[str, Any] = {}
+    settings: dict[str, Any] = {"initial_checkpoint_path": initial_checkpoint_path}
     if train_eval_dataset_cfg:
         cfg = train_eval_dataset_cfg
         settings["eval_batches"] = {cfg.split: lambda: counted_batches(cfg)}

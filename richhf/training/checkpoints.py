@@ -177,7 +177,7 @@ def restore_params(
 def find_checkpoint(checkpoint: str | os.PathLike, step: int | None = None) -> Path:
     """The folder of one step; arguments and errors as for `restore_params`."""
     given = Path(checkpoint).absolute()
-    if (given / "params").is_dir() and step is None:
+    if (given / "params").is_dir() and given.name.isdigit() and step is None:
         return given
     folder = given / SUBFOLDER if (given / SUBFOLDER).is_dir() else given
     steps = (
@@ -230,7 +230,7 @@ def _check_same(found: Any, expected: Any, source: str) -> None:
         )
         raise MismatchError(
             f"{source} does not fit this model ({len(problems)} differences):\n  {listed}\n"
-            "Use the gin model file it was trained with, or a new MODEL_DIR."
+            "Use the gin model file (and the OPTIMIZER) it was trained with, or a new MODEL_DIR."
         )
 
 

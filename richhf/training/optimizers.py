@@ -12,7 +12,7 @@ import optax.contrib
 from richhf.training.schedules import Schedule
 
 NO_DECAY = r"(bias|scale|norm|position_embedding)(/|$)"
-TABLES = r"(?<!patch_)embedding$"
+TABLES = r"embedding$"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -113,8 +113,8 @@ def muon(
       beta: decay of the momentum.
       weight_decay: share of each matrix taken off per unit of learning rate.
       clip_norm: gradients are scaled down to this global norm; None leaves them.
-      by_adam: regular expression; a matrix whose path matches is left to Adam. The default: tables whose rows
-        are looked up.
+      by_adam: regular expression; a matrix whose path matches is left to Adam. The default: embeddings of
+        tokens and positions.
     """
     schedule = _as_schedule(learning_rate)
     update = optax.contrib.muon(

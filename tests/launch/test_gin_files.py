@@ -9,7 +9,6 @@ import pytest
 import gin
 from launch import configurables, gin_config
 from richhf.models import parameter_counts
-from richhf.training.optimizers import adamw
 from richhf.training.partitioning import Partitioner
 from richhf.training.train import initializer
 from richhf.training.train_step import train_step
@@ -46,7 +45,7 @@ def batch_shapes(model, b=8, length=40, k=40):
 
 def test_whole_step_traces_and_every_axis_has_a_rule(model):
     shapes = batch_shapes(model)
-    optimizer = adamw(0.1)
+    optimizer = gin.query_parameter("training.train.optimizer").scoped_configurable_fn()
     sizes, types = ({name: spec[i] for name, spec in shapes.items()} for i in (0, 1))
     _, target = initializer(model, optimizer, Partitioner(fsdp=2, model=2), sizes, types, ema_decay=0.9)
     batch = {name: jax.ShapeDtypeStruct(*spec) for name, spec in shapes.items()}

@@ -1,6 +1,7 @@
 import dataclasses
 import functools
 
+import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -118,3 +119,15 @@ def test_wrong_rows_and_names_are_explained(model, variables, inputs):
         model.module.apply(variables, image, tokens, outputs=())
     with pytest.raises(ValueError, match=r"'multihead'.*Did you mean 'multi_head'"):
         RAHFConfig(variant="multihead")
+
+
+def test_image_words_are_the_mean_odds_of_the_patches_and_know_no_prompt(
+    model, variables, forward, inputs, full
+):
+    image, tokens, decoder_tokens = inputs
+    other = forward(image, np.where(tokens > 0, tokens % 5 + 2, 0), decoder_tokens)
+    np.testing.assert_array_equal(full.image_word_logits, other.image_word_logits)
+    seen = model.module.apply(variables, scale_image(jnp.asarray(image)), method=lambda net, x: net.vit(x))
+    head = nn.meta.unbox(variables["params"]["image_word_head"])
+    odds = np.exp(seen @ head["kernel"] + head["bias"].reshape(1, 1, -1))
+    np.testing.assert_allclose(full.image_word_logits, np.log(odds.mean(axis=1)), **TOLERANCE)

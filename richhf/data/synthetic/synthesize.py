@@ -32,7 +32,7 @@ from richhf.feedback import SPLITS
 
 SHARD = 250
 SIZES = (32, 1024)
-FORMAT = 1
+FORMAT = 2
 INFO, VOCABULARY, LEXICON, TRUTH = "dataset_info.json", "vocabulary.model", "lexicon.json", "truth"
 
 
