@@ -85,7 +85,7 @@ def write_report(
         for name, heading, content in sections
     )
     count, split = metrics.get("examples"), metrics.get("split")
-    of = f" of the split {html.escape(split)}" if split else ""
+    of = f" of the {html.escape(split)} split" if split else ""
     facts = f'<p class="facts">Measured on {count:,} images{of}.</p>' if isinstance(count, int) else ""
     page = (
         '<!DOCTYPE html>\n<html lang="en"><head><meta charset="utf-8">'

@@ -184,7 +184,7 @@ def test_the_four_tables_hold_every_value(page):
 
 
 def test_the_page_names_the_split(page_text, tmp_path):
-    assert "Measured on 1,000 images of the split dev." in page_text
+    assert "Measured on 1,000 images of the dev split." in page_text
     assert "test images" not in page_text
     text = write(tmp_path, metrics={"model": result(0.5), "examples": 7})
     assert "Measured on 7 images." in text
