@@ -60,13 +60,18 @@ def check_vocabulary(provider: seqio.Task | seqio.Mixture, model_dir: str | Path
     if not isinstance(vocabulary, seqio.SentencePieceVocabulary) or not kept.exists():
         return
     trained = seqio.SentencePieceVocabulary(str(kept))
-    if vocabulary.sp_model != trained.sp_model:
+    if pieces(vocabulary) != pieces(trained):
         raise ValueError(
             f"the vocabulary of {provider.name}, {vocabulary.sentencepiece_model_file} "
             f"({vocabulary.vocab_size} pieces), is not the one that the run was trained with, {kept} "
             f"({trained.vocab_size} pieces): the same token would be another word. Use the data and the "
             "vocabulary of that training, or train in a new MODEL_DIR."
         )
+
+
+def pieces(vocabulary: seqio.SentencePieceVocabulary) -> list[str]:
+    """What each token stands for, in order."""
+    return [vocabulary.tokenizer.id_to_piece(i) for i in range(vocabulary.tokenizer.get_piece_size())]
 
 
 def keep_vocabulary(provider: seqio.Task | seqio.Mixture, model_dir: str | Path) -> None:
