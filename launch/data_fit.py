@@ -65,7 +65,7 @@ def check_vocabulary(provider: seqio.Task | seqio.Mixture, model_dir: str | Path
             f"the vocabulary of {provider.name}, {vocabulary.sentencepiece_model_file} "
             f"({vocabulary.vocab_size} pieces), is not the one that the run was trained with, {kept} "
             f"({trained.vocab_size} pieces): the same token would be another word. Use the data and the "
-            "vocabulary of that training, or train in a new MODEL_DIR."
+            "vocabulary of that training, or start without its weights in a new MODEL_DIR."
         )
 
 

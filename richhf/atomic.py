@@ -10,7 +10,8 @@ from collections.abc import Iterator
 def atomic_path(path: str | os.PathLike) -> Iterator[pathlib.Path]:
     """Gives a temporary path in the same folder, made if need be; renamed to `path` when the block is done.
 
-    Whatever ends the block early, a full disk or Ctrl-C, leaves `path` as it was and nothing beside it.
+    An exception that ends the block (a full disk, Ctrl-C) leaves `path` as it was and nothing beside it; a
+    killed process may leave the temporary file.
     """
     path = pathlib.Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)

@@ -105,7 +105,7 @@ def muon(
 
     Every direction of a matrix moves as far, also those whose gradients are small beside the others'. What is
     no matrix is stepped by Adam, both with Nesterov momentum. Not in the paper: small models from scratch see
-    objects in front of a background after a third of the images.
+    small objects in front of a large background sooner than with AdamW.
 
     Args:
       learning_rate: a number, or a schedule of the step; for both kinds of parameters.

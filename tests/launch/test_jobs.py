@@ -144,12 +144,13 @@ def test_checkpoint_of_another_architecture(train, evaluate, tmp_path, capsys):
 
 
 def test_vocabulary_of_another_data_set(train, evaluate, data_dir, tmp_path, capsys):
-    """Neither training nor evaluation takes another vocabulary than the run's own."""
+    """Neither training nor evaluation takes another vocabulary than the run's own, or that of its weights."""
     (tmp_path / "run/checkpoints/1/params").mkdir(parents=True)
     files = [tmp_path / "run/vocabulary.model", data_dir / "vocabulary.model"]
     train_vocabulary(files[0], ["a cat"] * 9, [[0, 1]] * 9, size=300)
     trained, given = (f"{file} ({SentencePieceVocabulary(str(file)).vocab_size} pieces)" for file in files)
-    for main in (train, evaluate):
+    weights = f"--gin.INITIAL_CHECKPOINT_PATH={tmp_path / 'run'}"
+    for main in (train, evaluate, lambda: train(weights, name="other")):
         assert main() == 2
         error = capsys.readouterr().err
         assert f"{given}, is not the one that the run was trained with, {trained}" in error

@@ -126,3 +126,9 @@ def test_wrong_rate_and_missing_lexicon_are_explained(tmp_path):
         corrupt_prompts("lexicon.json", rate=1.5)
     with pytest.raises(ValueError, match=r"lexicon\.json does not exist"):
         Lexicon.load(tmp_path / "lexicon.json")
+
+
+def test_a_hidden_prompt_leaves_the_end_mark_alone(folder):
+    for example in stream(folder, split="dev", shuffle=False, epochs=1, see_prompt=False):
+        np.testing.assert_array_equal(example["inputs"][0, :2], [1, 0])
+        assert len(example["targets"]) > 2

@@ -329,6 +329,9 @@ def test_starts_from_another_run(run, tmp_path):
     )
     with pytest.raises(ValueError, match=r"checkpoint of step 9.*found steps \[3\]"):
         restore_params(tmp_path / "first", 9)
+    (tmp_path / "first/checkpoints/3").rename(tmp_path / "best")
+    with pytest.raises(ValueError, match=r"no checkpoint in .*best: found steps none"):
+        restore_params(tmp_path / "best")
 
 
 @pytest.mark.parametrize(
