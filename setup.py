@@ -11,6 +11,7 @@ HERE = pathlib.Path(__file__).parent
 
 TRAIN = [
     "clu>=0.0.12",
+    "etils>=1.13",
     "gin-config>=0.5.0",
     "optax>=0.2.8,<0.3",
     "orbax-checkpoint>=0.12.8,<0.13",

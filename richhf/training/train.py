@@ -81,7 +81,8 @@ def train(
       ema_decay: decay of the moving average of parameters that is evaluated; 0 keeps none.
       seed: of the initial parameters and of dropout.
       initial_checkpoint_path: start from this run's parameters instead of random ones (not when going on).
-      image_panels: (parameters, step) to images [n h w c] by name, for TensorBoard, at each evaluation.
+      image_panels: (parameters as in `Partitioner.gather`, step) to images [n h w c] by name, for
+        TensorBoard, at each evaluation.
       on_ready: called once when all settings have proved to fit and the state is there, before the first
         step; not if the run is at total_steps already.
 
@@ -130,6 +131,7 @@ def train(
 
     step_fn = compile_step(model, optimizer, partitioner, target, num_microbatches, ema_decay)
     param_shardings = jax.tree.map(lambda x: x.sharding, target.params)
+    gather = jax.jit(lambda params: partitioner.gather(params, param_shardings))
     eval_fn = jax.jit(
         lambda params, batch: model.eval_fn(partitioner.gather(params, param_shardings), batch),
         out_shardings=partitioner.replicated,
@@ -158,7 +160,7 @@ def train(
                         losses = {k.removeprefix("eval/"): v for k, v in values.items() if k.count("/") == 2}
                         progress.note(f"step {step}  " + "  ".join(f"{k} {v:.4g}" for k, v in losses.items()))
                     if image_panels:
-                        log.images(step, image_panels(state.eval_params, step))
+                        log.images(step, image_panels(gather(state.eval_params), step))
             stop = signals.received is not None
             if last or stop or step % checkpoint_period == 0:
                 with window.paused():

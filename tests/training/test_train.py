@@ -357,9 +357,10 @@ def test_image_panels_reach_tensorboard(run, tmp_path):
     steps = []
 
     def panels(params, step):
+        assert params["wi"]["kernel"].is_fully_replicated
         steps.append(step)
         return {"panel": np.full((1, 4, 4, 3), 0.5, np.float32)}
 
-    run(steps=4, eval_period=2, image_panels=panels)
+    run(steps=4, eval_period=2, image_panels=panels, partitioner=Partitioner(fsdp=2, num_devices=2))
     assert steps == [2, 4]
     assert any(b"panel" in path.read_bytes() for path in (tmp_path / "run").glob("events*"))

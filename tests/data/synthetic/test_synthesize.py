@@ -1,13 +1,15 @@
 import errno
+import functools
 import importlib
 import json
 import pathlib
 
 import pytest
 
+from richhf.data import mark_misaligned
 from richhf.data.records import read_records
 from richhf.data.synthetic.statistics import sha256
-from richhf.data.synthetic.synthesize import list_shards, synthesize
+from richhf.data.synthetic.synthesize import FORMAT, list_shards, synthesize
 
 REQUEST = {"train": 260, "dev": 3, "test": 5, "size": 32, "seed": 4}
 
@@ -65,6 +67,41 @@ def test_info(made):
         assert 0.3 < agreement["krippendorff_alpha"] < 0.9
     assert all(sha256(out / name) == digest for name, digest in info["sha256"].items())
     assert info["tokens"]["most"] < 36
+
+
+def test_what_is_drawn_changes_only_with_the_format(made):
+    """Golden: the test split of `REQUEST` as format 2 drew it. Where it changes, raise FORMAT."""
+    out, _ = made
+    records = read_records([out / "test-00000-of-00001.tfrecord"])
+    drawn = [
+        (
+            mark_misaligned(record.prompt, [not label for label in record.labels]),
+            [round(12 * score) for score in record.scores.values()],
+            record.decode_image().mean(),
+        )
+        for record in records
+    ]
+    near = functools.partial(pytest.approx, abs=1.0)
+    assert FORMAT == 2
+    assert drawn == [
+        (
+            "against a sunset backdrop, one brown_0 heart above a large plain blue star",
+            [6, 9, 6, 9],
+            near(144.9),
+        ),
+        (
+            "a painting of four yellow hearts with checks with a sea_0 background",
+            [2, 5, 4, 3],
+            near(96.0),
+        ),
+        ("there is a rosy_0 circle with a snow background", [8, 6, 5, 7], near(205.8)),
+        ("a painting of a big_0 dotted purple star", [9, 7, 3, 7], near(161.8)),
+        (
+            "we see a pink ring above_0 a single_0 square_0 in yellow_0 with checks_0 with a desert background",
+            [3, 2, 9, 3],
+            near(180.2),
+        ),
+    ]
 
 
 def test_bytes_do_not_depend_on_the_number_of_workers(made, tmp_path):
