@@ -2,7 +2,7 @@
 PYTHON  ?= python3
 VENV    ?= .venv
 VARIANT ?= multi_head
-STEPS   ?= 1450
+STEPS   ?= 1650
 BATCH   := 16
 PY      := $(VENV)/bin/python
 DEMO    := build/demo
@@ -16,11 +16,11 @@ export TF_CPP_MIN_LOG_LEVEL ?= 2
 MODEL   := --gin_file=gin/models/tiny_$(VARIANT).gin --gin_file=gin/data/synthetic.gin
 PLACES  := --gin.DATA_DIR='"$(DATA)"' --gin.MODEL_DIR='"$(RUN)"'
 
-# Prompts are corrupted for the first 75 % of training only, so that the end sees prompts as they are.
+# Prompts are corrupted for the first 65 % of training only, so that the end sees prompts as they are.
 demo: environment
 	$(VENV)/bin/richhf synthesize $(DATA) --train 10000 --dev 250 --test 1000 --size 64 --seed 18
 	$(PY) -m launch.train $(MODEL) --gin_file=gin/runs/train.gin $(PLACES) --gin.TRAIN_STEPS=$(STEPS) \
-	  --gin.BATCH_SIZE=$(BATCH) --gin.CORRUPT_UNTIL_EXAMPLE=$$(($(STEPS) * $(BATCH) * 75 / 100))
+	  --gin.BATCH_SIZE=$(BATCH) --gin.CORRUPT_UNTIL_EXAMPLE=$$(($(STEPS) * $(BATCH) * 65 / 100))
 	$(PY) -m launch.eval $(MODEL) --gin_file=gin/runs/eval.gin $(PLACES)
 	@cp $(RUN)/metrics.json $(RUN)/metrics.md $(RUN)/report.html $(DEMO)/
 	@echo $(DEMO)/report.html

@@ -16,6 +16,8 @@ from tasks.tokens import WordTokenizer, label_tokens
 
 COPY = "copy_prompt"
 """Boolean feature of examples whose keyword target is the bare prompt (the decoder learns to copy first)."""
+SHOWN = {"prompt": "shown_prompt", "prompt_misalignment_label": "shown_label"}
+"""The record's prompt and label, which tell what the image shows, also where the prompt is corrupted."""
 
 
 def prefix(output: str) -> str:
@@ -68,13 +70,15 @@ def gather_labels(example):
     weight 1.
 
     Returns:
-      The example with `scores` f32 [4], `score_weights` f32 [4] and `heatmap_weights` f32 [2].
+      The example with `scores` f32 [4], `score_weights` f32 [4] and `heatmap_weights` f32 [2], and a copy of
+      prompt and label as `SHOWN`.
     """
     scores = tf.stack([example[records.SCORE_FEATURES[name]] for name in feedback.SCORES])
     weights = {
         "score_weights": tf.ones(len(feedback.SCORES)),
         "heatmap_weights": tf.ones(len(feedback.HEATMAPS)),
         COPY: tf.constant(False),
+        **{copy: example[name] for name, copy in SHOWN.items()},
     }
     kept = {name: value for name, value in example.items() if name not in records.SCORE_FEATURES.values()}
     return {**weights, **kept, "scores": scores}
@@ -95,6 +99,7 @@ def tokenize(outputs: Sequence[str | None], *, see_prompt: bool = True):
         longest prompt that fits is kept, and the end mark always.
       * `word_labels` int32 [l] over the last row: 1 on tokens of a misaligned word, 0 on those of an aligned
         one, -1 elsewhere.
+      * `shown_tokens` int32 [<=l]: the tokens of the aligned words of `SHOWN`; what the image shows.
       * `targets` int32 [k]: the prompt with its misaligned words marked, and the end mark. Empty, so that it
         trains nothing, if labels and words differ in number, if it is longer than `targets` may be, or if the
         prompt was cut in `inputs`: a cut text teaches to stop early, and what was cut off cannot be copied.
@@ -107,13 +112,15 @@ def tokenize(outputs: Sequence[str | None], *, see_prompt: bool = True):
         rows, length = len(outputs), (sequence_length or {}).get("inputs")
 
         def add_tokens(example):
-            arguments = [example["prompt"], example["prompt_misalignment_label"], example[COPY]]
-            types = [tf.int32, tf.int32, tf.int32, tf.string, tf.bool]
-            inputs, labels, targets, marked, valid = tf.numpy_function(
+            names = (*SHOWN, COPY, *SHOWN.values())
+            arguments = [example[name] for name in names]
+            types = [tf.int32, tf.int32, tf.int32, tf.string, tf.bool, tf.int32]
+            inputs, labels, targets, marked, valid, shown = tf.numpy_function(
                 encoder, arguments, types, stateful=False
             )
             inputs.set_shape([rows, length])
             labels.set_shape([length])
+            shown.set_shape([None])
             targets.set_shape([None])
             marked.set_shape([])
             valid.set_shape([])
@@ -121,6 +128,7 @@ def tokenize(outputs: Sequence[str | None], *, see_prompt: bool = True):
                 **example,
                 "inputs": inputs,
                 "word_labels": labels,
+                "shown_tokens": shown,
                 "targets": targets,
                 "targets_pretokenized": marked,
                 "keyword_valid": valid,
@@ -158,27 +166,44 @@ class PromptEncoder:
             )
 
     def __call__(
-        self, prompt: bytes, label: bytes, copy: bool
-    ) -> tuple[np.ndarray, np.ndarray, np.ndarray, bytes, np.bool_]:
-        """Inputs, word labels, targets, marked prompt, and whether labels and words agree: see `tokenize`."""
+        self,
+        prompt: bytes,
+        label: bytes,
+        copy: bool,
+        shown_prompt: bytes | None = None,
+        shown_label: bytes | None = None,
+    ) -> tuple[np.ndarray, np.ndarray, np.ndarray, bytes, np.bool_, np.ndarray]:
+        """Inputs, word labels, targets, marked prompt, whether labels and words agree, and shown tokens.
+
+        See `tokenize`; the prompt itself tells what is shown if no other does.
+        """
         text = prompt.decode()
-        try:
-            flags = [flag for _, flag in words.match_labels_to_words(text, label.decode())]
-            valid = True
-        except words.LabelMismatch:
-            flags, valid = [False] * len(words.split_words(text)), False
-        ids, spans = self.tokenizer.encode(text)
-        labels = label_tokens(text, spans, flags, len(ids)) if valid else np.full(len(ids), -1, np.int32)
+        ids, labels, flags = own = self._labelled(text, label)
+        if shown_prompt is None or shown_label is None or shown_prompt == prompt:
+            shown_ids, shown_labels, _ = own
+        else:
+            shown_ids, shown_labels, _ = self._labelled(shown_prompt.decode(), shown_label)
+        shown = np.array(shown_ids, np.int32)[shown_labels == 0][: self.input_length]
         if not self.see_prompt:
             ids, labels = [], labels[:0]
         inputs, word_labels, fits = self._rows(ids, labels)
-        marked = words.mark_misaligned(text, flags)
+        marked = words.mark_misaligned(text, flags or [False] * len(words.split_words(text)))
         targets = []
-        if valid and fits:
+        if flags is not None and fits:
             targets = [*self.target_vocabulary.encode(text if copy else marked), self.target_eos]
             if self.target_length is not None and len(targets) > self.target_length:
                 targets = []
-        return inputs, word_labels, np.array(targets, np.int32), marked.encode(), np.bool_(valid)
+        valid = np.bool_(flags is not None)
+        return inputs, word_labels, np.array(targets, np.int32), marked.encode(), valid, shown
+
+    def _labelled(self, text: str, label: bytes) -> tuple[list[int], np.ndarray, list[bool] | None]:
+        """Tokens of a prompt, a label for each, and its words' flags (None where labels do not fit)."""
+        ids, spans = self.tokenizer.encode(text)
+        try:
+            flags = [flag for _, flag in words.match_labels_to_words(text, label.decode())]
+        except words.LabelMismatch:
+            return ids, np.full(len(ids), -1, np.int32), None
+        return ids, label_tokens(text, spans, flags, len(ids)), flags
 
     def _rows(self, ids: list[int], labels: np.ndarray) -> tuple[np.ndarray, np.ndarray, bool]:
         length = self.input_length or max(map(len, self.prefixes)) + len(ids) + 1

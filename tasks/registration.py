@@ -40,6 +40,7 @@ def add_tasks(
     | `score_weights` | f32 [4] | |
     | `targets` | int32 [k] | marked prompt; empty where it must not train |
     | `word_labels` | int32 [l] | over the last row: 1 misaligned, 0 aligned, -1 no word |
+    | `shown_tokens` | int32 [<=l] | of the words that the image shows, before any corruption |
 
     Beside them, for evaluation: `filename`, `prompt`, `targets_pretokenized` (strings) and `keyword_valid`.
 
@@ -78,6 +79,7 @@ def add_tasks(
         "score_weights": seqio.ContinuousFeature(dtype=tf.float32),
         "targets": seqio.Feature(vocabulary),
         "word_labels": seqio.ContinuousFeature(dtype=tf.int32),
+        "shown_tokens": seqio.ContinuousFeature(dtype=tf.int32),
     }
     names = []
     for variant in feedback.VARIANTS:

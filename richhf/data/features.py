@@ -19,6 +19,7 @@ _LABELS = {
     "scores": ("scores", "score_weights"),
     "targets": ("targets",),
     "word_labels": ("word_labels",),
+    "shown_tokens": ("shown_tokens",),
 }
 _DECODER = ("decoder_input_tokens", "decoder_target_tokens", "decoder_loss_weights")
 _MODEL_NAMES = {"inputs": ("encoder_input_tokens",), "targets": _DECODER}
@@ -39,11 +40,12 @@ class RichFeedbackFeatureConverter(seqio.FeatureConverter):
     | | `decoder_input_tokens` int32 [k] | the targets shifted right, 0 first |
     | | `decoder_loss_weights` f32 [k] | 1 on target tokens, 0 on padding |
     | `word_labels` int32 [<=l] | the same, [l] | padded with -1 |
+    | `shown_tokens` int32 [<=l] | the same, [l] | padded with 0 |
 
     Lengths are `{"image": h, "inputs": l, "targets": k}`; lengths of further task features may be given (as
     `seqio.Evaluator` does) and say nothing new. A data set without one kind of label (`heatmaps` or `scores`
-    with their weights, `targets`, `word_labels`), as captions are, gives batches without it, and its head is
-    not run. Examples are never packed: one is one image.
+    with their weights, `targets`, `word_labels`, `shown_tokens`), as captions are, gives batches without it,
+    and its head is not run. Examples are never packed: one is one image.
 
     Worked example (an image of one pixel), with lengths `{"image": 1, "inputs": 5, "targets": 4}`:
 
@@ -56,6 +58,7 @@ class RichFeedbackFeatureConverter(seqio.FeatureConverter):
             "score_weights": [1, 0, 1, 0],
             "targets": [8, 5, 1],
             "word_labels": [0, 1, 1, -1],
+            "shown_tokens": [7],
         }
 
     becomes
@@ -71,6 +74,7 @@ class RichFeedbackFeatureConverter(seqio.FeatureConverter):
             "decoder_input_tokens": [0, 8, 5, 1],
             "decoder_loss_weights": [1, 1, 1, 0],
             "word_labels": [0, 1, 1, -1, -1],
+            "shown_tokens": [7, 0, 0, 0, 0],
         }
     """
 
@@ -83,6 +87,7 @@ class RichFeedbackFeatureConverter(seqio.FeatureConverter):
         "score_weights": _Spec(tf.float32),
         "targets": _Spec(tf.int32),
         "word_labels": _Spec(tf.int32),
+        "shown_tokens": _Spec(tf.int32),
     }
     MODEL_FEATURES = {  # noqa: RUF012
         "image": _Spec(tf.uint8, rank=3),
@@ -95,6 +100,7 @@ class RichFeedbackFeatureConverter(seqio.FeatureConverter):
         "decoder_target_tokens": _Spec(tf.int32),
         "decoder_loss_weights": _Spec(tf.float32),
         "word_labels": _Spec(tf.int32),
+        "shown_tokens": _Spec(tf.int32),
     }
     PACKING_FEATURE_DTYPES = None
 
@@ -154,10 +160,9 @@ class RichFeedbackFeatureConverter(seqio.FeatureConverter):
                 features["heatmaps"] = tf.ensure_shape(
                     features["heatmaps"], [len(feedback.HEATMAPS), side, side]
                 )
-            if "word_labels" in features:
-                features["word_labels"] = _pad(
-                    "word_labels", features["word_labels"], task_feature_lengths["inputs"], fill=-1
-                )
+            for name, fill in (("word_labels", -1), ("shown_tokens", 0)):
+                if name in features:
+                    features[name] = _pad(name, features[name], task_feature_lengths["inputs"], fill=fill)
             if "targets" in features:
                 targets = _pad("targets", features.pop("targets"), task_feature_lengths["targets"])
                 features["decoder_target_tokens"] = targets
@@ -191,7 +196,8 @@ class RichFeedbackFeatureConverter(seqio.FeatureConverter):
                 f"{missing}, unknown {extra}.{_hint(extra, list(LENGTHS))}"
             )
         lengths = {name: int(given[name]) for name in LENGTHS}
-        lengths |= {"heatmaps": lengths["image"], "word_labels": lengths["inputs"]}
+        lengths |= {"heatmaps": lengths["image"]}
+        lengths |= dict.fromkeys(("word_labels", "shown_tokens"), lengths["inputs"])
         lengths |= dict.fromkeys(("scores", "score_weights"), len(feedback.SCORES))
         lengths["heatmap_weights"] = len(feedback.HEATMAPS)
         return dict.fromkeys(self._passthrough_features, 1) | lengths

@@ -167,19 +167,14 @@ class ImageWordLoss:
 
     weight: float = 0.1
 
-    def __call__(
-        self, logits: Float[Array, "b v"], tokens: Int[Array, "b l"], labels: Int[Array, "b l"]
-    ) -> Float[Array, ""]:
-        """Summed over the vocabulary; an image's targets are the prompt tokens in words that it shows.
+    def __call__(self, logits: Float[Array, "b v"], shown: Int[Array, "b l"]) -> Float[Array, ""]:
+        """Summed over the vocabulary.
 
         Args:
             logits: for each token of the vocabulary.
-            tokens: of the prompt.
-            labels: 1 in a misaligned word, 0 in an aligned one, -1 in none; an image without a 0 does not
-                count.
+            shown: tokens of the words that the image shows, 0 elsewhere; an image without any does not count.
         """
-        shown = labels == 0
-        rows = jnp.arange(tokens.shape[0])[:, None]
-        targets = jnp.zeros(logits.shape, jnp.float32).at[rows, tokens].max(shown.astype(jnp.float32))
+        rows = jnp.arange(shown.shape[0])[:, None]
+        targets = jnp.zeros(logits.shape, jnp.float32).at[rows, shown].max((shown > 0).astype(jnp.float32))
         errors = sigmoid_cross_entropy(logits.astype(jnp.float32), targets).sum(axis=1)
-        return weighted_mean(errors, shown.any(axis=1))
+        return weighted_mean(errors, (shown > 0).any(axis=1))

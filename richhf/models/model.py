@@ -13,6 +13,7 @@ The methods have the names of T5X's model interface. A batch is a mapping of the
     decoder_target_tokens  int32 [b k]
     decoder_loss_weights   float32 [b k]
     word_labels            int32 [b l]     1 misaligned, 0 aligned, -1 not counted
+    shown_tokens           int32 [b l]     of the words that the image shows, 0 elsewhere
 """
 
 import dataclasses
@@ -24,6 +25,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from richhf.feedback import HEATMAPS, KEYWORDS, OUTPUTS, SCORES
+from richhf.models.choices import check_choice
 from richhf.models.decoding import EOS_ID, decode_greedily
 from richhf.models.losses import (
     HeatmapLoss,
@@ -46,8 +48,8 @@ class RichFeedbackModel:
     """RAHF with its losses and its decoding.
 
     The total loss is the sum over outputs (two maps, four scores, keywords, words, image words) of the
-    output's loss times the weight of its kind; the paper's weights are unknown, 1 / 1 / 1 in the author's
-    code.
+    output's loss times the weight of its kind and, where it has one, its own; the paper's weights are
+    unknown, 1 / 1 / 1 in the author's code.
 
     Attributes:
         config: the network's sizes.
@@ -58,6 +60,7 @@ class RichFeedbackModel:
         image_word_loss: loss of the image word head, where the network has one.
         keyword_length: how many keyword tokens `predict_batch` decodes at most.
         eos_id: the token that ends a keyword sequence.
+        output_weights: further factors of single maps or scores, by name; 1 where none is given.
     """
 
     config: RAHFConfig
@@ -68,6 +71,11 @@ class RichFeedbackModel:
     image_word_loss: ImageWordLoss = dataclasses.field(default_factory=ImageWordLoss)
     keyword_length: int = 64
     eos_id: int = EOS_ID
+    output_weights: Mapping[str, float] = dataclasses.field(default_factory=dict)
+
+    def __post_init__(self):
+        for name in self.output_weights:
+            check_choice("a name in RichFeedbackModel.output_weights", name, (*HEATMAPS, *SCORES))
 
     @property
     def module(self) -> RAHF:
@@ -192,13 +200,15 @@ class RichFeedbackModel:
 
     def _labelled_outputs(self, batch: Batch) -> tuple[str, ...]:
         """The outputs that a batch has labels for."""
-        words = (self.config.word_head or self.config.image_word_head) and "word_labels" in batch
+        words = (self.config.word_head and "word_labels" in batch) or (
+            self.config.image_word_head and "shown_tokens" in batch
+        )
         labelled = (*HEATMAPS,) * ("heatmaps" in batch) + (*SCORES,) * ("scores" in batch)
         labelled += (KEYWORDS,) * ("decoder_target_tokens" in batch or words)
         if not labelled:
             raise ValueError(
                 f"the batch has no labels: found {sorted(batch)}, expected heatmaps, scores, "
-                "decoder_target_tokens or (with a head for words) word_labels."
+                "decoder_target_tokens or (with heads for words) word_labels or shown_tokens."
             )
         return labelled
 
@@ -219,11 +229,11 @@ class RichFeedbackModel:
         for i, name in enumerate(HEATMAPS if output.heatmaps else ()):
             given = batch["heatmaps"][:, i], batch["heatmap_weights"][:, i]
             losses[name] = self.heatmap_loss(output.heatmaps[name], *given)
-            weights[name] = self.heatmap_loss.weight
+            weights[name] = self.heatmap_loss.weight * self.output_weights.get(name, 1.0)
         for i, name in enumerate(SCORES if output.scores else ()):
             given = batch["scores"][:, i], batch["score_weights"][:, i]
             losses[name] = self.score_loss(output.scores[name], *given)
-            weights[name] = self.score_loss.weight
+            weights[name] = self.score_loss.weight * self.output_weights.get(name, 1.0)
         if output.keyword_logits is not None:
             given = batch["decoder_target_tokens"], batch["decoder_loss_weights"]
             losses[KEYWORDS] = self.keyword_loss(output.keyword_logits, *given)
@@ -233,9 +243,8 @@ class RichFeedbackModel:
         if output.word_logits is not None and "word_labels" in batch:
             losses[WORDS] = self.word_loss(output.word_logits, batch["word_labels"])
             weights[WORDS] = self.word_loss.weight
-        if output.image_word_logits is not None and "word_labels" in batch:
-            given = batch["encoder_input_tokens"][:, -1], batch["word_labels"]
-            losses[IMAGE_WORDS] = self.image_word_loss(output.image_word_logits, *given)
+        if output.image_word_logits is not None and "shown_tokens" in batch:
+            losses[IMAGE_WORDS] = self.image_word_loss(output.image_word_logits, batch["shown_tokens"])
             weights[IMAGE_WORDS] = self.image_word_loss.weight
         zero = jnp.zeros((), jnp.float32)
         total = sum((weights[name] * loss for name, loss in losses.items()), zero)

@@ -30,6 +30,7 @@ class ViTConfig:
         stem_widths: channels of 3x3 convolutions with ReLU before the patches (Xiao et al. 2021, "Early
             convolutions help transformers see better"); () is the plain ViT.
         stem_strides: a stride for each of them; () means one, full resolution.
+        stem_residual: adds its input to the output of a convolution that keeps size and channels.
         dropout: rate of dropout in the residual branches.
     """
 
@@ -43,6 +44,7 @@ class ViTConfig:
     class_token: bool = False
     stem_widths: tuple[int, ...] = ()
     stem_strides: tuple[int, ...] = ()
+    stem_residual: bool = False
     dropout: float = 0.0
 
     def __post_init__(self):
@@ -157,7 +159,8 @@ class ViT(nn.Module):
         x, side = image.astype(self.dtype), config.patch_size
         for i, (width, stride) in enumerate(config.stem):
             axes = ("conv_in" if i else None, "conv_out")
-            x = jax.nn.relu(Conv(width, stride=stride, axes=axes, name=f"stem_{i}", **types)(x))
+            y = jax.nn.relu(Conv(width, stride=stride, axes=axes, name=f"stem_{i}", **types)(x))
+            x = x + y if config.stem_residual and x.shape == y.shape else y
             side //= stride
         x = Dense(config.width, ("patch", "embed"), name="patch_embedding", **types)(to_patches(x, side))
         if config.class_token:

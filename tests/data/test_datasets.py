@@ -48,6 +48,7 @@ def test_train_batches_have_static_shapes(config):
         "decoder_target_tokens": ((4, 40), "int32"),
         "decoder_loss_weights": ((4, 40), "float32"),
         "word_labels": ((4, 40), "int32"),
+        "shown_tokens": ((4, 40), "int32"),
     }
 
 

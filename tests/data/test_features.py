@@ -27,7 +27,7 @@ def as_dataset(example: dict, **changes) -> tf.data.Dataset:
         name: np.array(value, specs[name].dtype.as_numpy_dtype if name in specs else None)
         for name, value in {**example, **changes}.items()
     }
-    free = {"inputs": [1, None], "targets": [None], "word_labels": [None]}
+    free = {"inputs": [1, None], "targets": [None], "word_labels": [None], "shown_tokens": [None]}
     signature = {
         name: tf.TensorSpec(free.get(name, array.shape), array.dtype) for name, array in arrays.items()
     }

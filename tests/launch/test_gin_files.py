@@ -40,6 +40,7 @@ def batch_shapes(model, b=8, length=40, k=40):
         "decoder_target_tokens": ((b, k), jnp.int32),
         "decoder_loss_weights": ((b, k), jnp.float32),
         "word_labels": ((b, length), jnp.int32),
+        "shown_tokens": ((b, length), jnp.int32),
     }
 
 

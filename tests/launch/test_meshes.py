@@ -40,6 +40,7 @@ def make_batch(rows):
         "decoder_target_tokens": tokens,
         "decoder_loss_weights": np.ones((B, L), np.float32),
         "word_labels": np.tile(np.array([0, 1], np.int32), (B, L // 2)),
+        "shown_tokens": tokens,
     }
 
 

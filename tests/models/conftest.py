@@ -56,7 +56,7 @@ def make_batch(config: RAHFConfig, *, batch: int = 3, seed: int = 0) -> dict[str
     shown = np.arange(KEYWORD_LENGTH) < keyword_lengths
     prompts = np.where(np.arange(LENGTH) < lengths, tokens, 0).astype(np.int32)
     targets = np.where(shown, keywords, 0).astype(np.int32)
-    labels = rng.integers(0, 2, (batch, LENGTH))
+    labels = np.where(prompts[:, -1] > 0, rng.integers(0, 2, (batch, LENGTH)), -1)
     return {
         "image": rng.integers(0, 256, (batch, side, side, 3), dtype=np.uint8),
         "encoder_input_tokens": prompts,
@@ -67,7 +67,8 @@ def make_batch(config: RAHFConfig, *, batch: int = 3, seed: int = 0) -> dict[str
         "decoder_input_tokens": np.pad(targets[:, :-1], ((0, 0), (1, 0))),
         "decoder_target_tokens": targets,
         "decoder_loss_weights": shown.astype(np.float32),
-        "word_labels": np.where(prompts[:, -1] > 0, labels, -1).astype(np.int32),
+        "word_labels": labels.astype(np.int32),
+        "shown_tokens": np.where(labels == 0, prompts[:, -1], 0).astype(np.int32),
     }
 
 

@@ -60,20 +60,30 @@ def test_parameter_counts_add_up_and_heads_are_seven_or_two(model, variables, pa
 
 def test_metrics_name_every_output_and_the_total_is_their_weighted_sum(model, params, batch, fast_jit):
     weighted = dataclasses.replace(
-        model, heatmap_loss=HeatmapLoss(weight=3.0), score_loss=ScoreLoss(weight=0.5)
+        model,
+        heatmap_loss=HeatmapLoss(weight=3.0),
+        score_loss=ScoreLoss(weight=0.5),
+        output_weights={"overall": 4.0},
     )
     total, metrics = fast_jit(lambda p, b: weighted.loss_fn(p, b, None))(params, batch)
     names = (*OUTPUTS, "words", "image_words")
     assert {*metrics} == {"loss", "keyword_token_accuracy", *(f"loss/{name}" for name in names)}
     factors = {name: 3.0 for name in HEATMAPS} | {name: 0.5 for name in SCORES} | {"image_words": 0.1}
+    factors["overall"] = 2.0
     wanted = sum(factors.get(name, 1.0) * metrics[f"loss/{name}"] for name in names)
     np.testing.assert_allclose(total, wanted, rtol=1e-5)
     np.testing.assert_array_equal(total, metrics["loss"])
 
 
+def test_a_weight_of_an_unknown_output_is_refused(model):
+    with pytest.raises(ValueError, match=r"'aesthetic'; expected one of .*'aesthetics'"):
+        dataclasses.replace(model, output_weights={"aesthetic": 2.0})
+
+
 def test_zero_weights_give_zero_loss_and_zero_gradient(step, params, batch):
     unlabelled = {name: np.zeros_like(v) if name.endswith("weights") else v for name, v in batch.items()}
     unlabelled["word_labels"] = np.full_like(batch["word_labels"], -1)
+    unlabelled["shown_tokens"] = np.zeros_like(batch["shown_tokens"])
     (loss, metrics), gradient = step(params, unlabelled)
     assert loss == 0
     assert all(value == 0 for value in metrics.values())
@@ -88,6 +98,7 @@ def test_weights_choose_the_examples_that_count(step, params, batch):
     masked["heatmap_weights"][0] = 0
     masked["decoder_loss_weights"][0] = 0
     masked["word_labels"][0] = -1
+    masked["shown_tokens"][0] = 0
     (_, without), _ = step(params, masked)
     garbage = {name: value.copy() for name, value in masked.items()}
     garbage["scores"][0] = 99.0
@@ -125,7 +136,8 @@ def test_a_few_steps_reduce_every_loss(step, params, batch):
         (("heatmaps", "heatmap_weights"), HEATMAPS),
         (("scores", "score_weights"), SCORES),
         (("decoder_input_tokens", "decoder_target_tokens", "decoder_loss_weights"), ("keywords",)),
-        (("word_labels",), ("words", "image_words")),
+        (("word_labels",), ("words",)),
+        (("shown_tokens",), ("image_words",)),
     ],
 )
 def test_absent_labels_skip_their_heads(model, params, batch, absent, gone):
@@ -134,7 +146,7 @@ def test_absent_labels_skip_their_heads(model, params, batch, absent, gone):
     lowered = jax.jit(model.eval_fn).lower(params, rest)
     wanted = {f"loss/{name}" for name in (*OUTPUTS, "words", "image_words") if name not in gone}
     assert {name for name in lowered.out_info if name.startswith("loss/")} == wanted
-    if "words" not in gone:
+    if not {"words", "image_words"} & {*gone}:
         assert lowered.cost_analysis()["flops"] < 0.97 * full.cost_analysis()["flops"]
 
 

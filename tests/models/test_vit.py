@@ -89,3 +89,14 @@ def test_wrong_sizes_are_explained():
         dataclasses.replace(CONFIG, stem_widths=(4,), stem_strides=(3,))
     with pytest.raises(ValueError, match="differ in length"):
         dataclasses.replace(CONFIG, stem_widths=(4, 4), stem_strides=(2,))
+
+
+def test_a_residual_stem_adds_what_keeps_its_shape(random_variables):
+    plain = dataclasses.replace(CONFIG, stem_widths=(4,))
+    deeper = dataclasses.replace(CONFIG, stem_widths=(4, 4), stem_residual=True)
+    params = random_variables(ViT(deeper), IMAGE)
+    params["params"]["stem_1"] = jax.tree.map(jnp.zeros_like, params["params"]["stem_1"])
+    without = {"params": {name: tree for name, tree in params["params"].items() if name != "stem_1"}}
+    np.testing.assert_array_equal(encode(deeper, params, IMAGE), encode(plain, without, IMAGE))
+    lost = dataclasses.replace(deeper, stem_residual=False)
+    assert np.abs(encode(lost, params, IMAGE) - encode(deeper, params, IMAGE)).max() > 0.01

@@ -75,6 +75,7 @@ def test_training_stream_is_corrupted_at_the_rate_with_labels_masked(folder):
         original = plain[example["filename"]]
         if is_corrupt(example):
             assert example["prompt"] != original["prompt"]
+            np.testing.assert_array_equal(example["shown_tokens"], original["shown_tokens"])
             assert example["targets_pretokenized"].count(b"_0") > original["targets_pretokenized"].count(
                 b"_0"
             )

@@ -34,7 +34,7 @@ def test_rows_ask_for_the_outputs_in_order(encoder, vocabulary):
 
 
 def test_the_plain_prompt_is_the_only_row_of_multi_head(encoder, vocabulary):
-    inputs, labels, targets, marked, valid = encoder(feedback.MULTI_HEAD, inputs=12, targets=12)(
+    inputs, labels, targets, marked, valid, shown = encoder(feedback.MULTI_HEAD, inputs=12, targets=12)(
         PROMPT, LABEL, False
     )
     ids = list(vocabulary.encode("a red square"))
@@ -43,6 +43,7 @@ def test_the_plain_prompt_is_the_only_row_of_multi_head(encoder, vocabulary):
     assert vocabulary.decode(targets.tolist()) == "a red_0 square" == marked.decode()
     assert targets[-1] == 1
     assert valid
+    assert vocabulary.decode(shown.tolist()) == "a square"
 
 
 def test_word_labels_stand_over_the_keywords_row(encoder, vocabulary):
@@ -60,14 +61,14 @@ def test_a_cut_prompt_keeps_its_end_mark_and_trains_no_keywords(encoder):
     length = full[0].shape[1]
     fitting = encoder(feedback.MULTI_HEAD, inputs=length, targets=40)(PROMPT, LABEL, False)
     assert fitting[2].size
-    inputs, labels, targets, marked, valid = encoder(feedback.MULTI_HEAD, inputs=length - 1, targets=40)(
-        PROMPT, LABEL, False
-    )
+    cut = encoder(feedback.MULTI_HEAD, inputs=length - 1, targets=40)
+    inputs, labels, targets, marked, valid, shown = cut(PROMPT, LABEL, False)
     np.testing.assert_array_equal(inputs[0], [*full[0][0, : length - 2], 1])
     np.testing.assert_array_equal(labels, [*full[1][: length - 2], -1])
     assert not targets.size
     assert valid
     assert marked == b"a red_0 square"
+    assert shown.size
 
 
 def test_a_target_that_does_not_fit_trains_no_keywords(encoder):
@@ -77,17 +78,26 @@ def test_a_target_that_does_not_fit_trains_no_keywords(encoder):
 
 
 def test_labels_that_do_not_fit_the_words_train_nothing(encoder):
-    _, labels, targets, marked, valid = encoder(feedback.MULTI_HEAD, inputs=12, targets=12)(
+    _, labels, targets, marked, valid, shown = encoder(feedback.MULTI_HEAD, inputs=12, targets=12)(
         PROMPT, b"1 0", False
     )
     assert (labels == -1).all()
     assert not targets.size
     assert marked == PROMPT
     assert not valid
+    assert not shown.size
+
+
+def test_what_is_shown_is_told_by_the_prompt_before_it_was_corrupted(encoder, vocabulary):
+    encode = encoder(feedback.MULTI_HEAD, inputs=12, targets=12)
+    _, labels, _, marked, _, shown = encode(b"a red heart", b"1 0 0", False, PROMPT, LABEL)
+    assert marked == b"a red_0 heart_0"
+    assert labels.max() == 1
+    assert vocabulary.decode(shown.tolist()) == "a square"
 
 
 def test_copy_target_is_the_bare_prompt_but_words_stay_labelled(encoder, vocabulary):
-    _, labels, targets, marked, _ = encoder(feedback.MULTI_HEAD, inputs=12, targets=12)(PROMPT, LABEL, True)
+    _, labels, targets, marked, *_ = encoder(feedback.MULTI_HEAD, inputs=12, targets=12)(PROMPT, LABEL, True)
     assert vocabulary.decode(targets.tolist()) == "a red square"
     assert marked == b"a red_0 square"
     assert 1 in labels

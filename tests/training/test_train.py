@@ -167,6 +167,15 @@ def test_meshes_and_microbatches_agree_with_one_device(steps_on, partitioner, nu
         np.testing.assert_allclose(a, b, atol=2e-6)
 
 
+def test_muon_on_split_matrices_agrees_with_one_device(steps_on):
+    expected, found = (
+        steps_on(partitioner, noise=False, optimizer=muon(0.01, rms=1.0, weight_decay=0.05))
+        for partitioner in (ONE, Partitioner(data=2, fsdp=2, model=2))
+    )
+    for a, b in zip(leaves(expected.params), leaves(found.params), strict=True):
+        np.testing.assert_allclose(a, b, atol=2e-5)
+
+
 def test_dropout_does_not_depend_on_the_mesh(steps_on):
     one, many = (steps_on(partitioner).params for partitioner in (ONE, Partitioner(fsdp=2)))
     other = steps_on(ONE, seed=1).params

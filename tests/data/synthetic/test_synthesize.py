@@ -97,7 +97,8 @@ def test_what_is_drawn_changes_only_with_the_format(made):
         ("there is a rosy_0 circle with a snow background", [8, 6, 5, 7], near(205.8)),
         ("a painting of a big_0 dotted purple star", [9, 7, 3, 7], near(161.8)),
         (
-            "we see a pink ring above_0 a single_0 square_0 in yellow_0 with checks_0 with a desert background",
+            "we see a pink ring above_0 a single_0 square_0 in yellow_0 with checks_0 "
+            "with a desert background",
             [3, 2, 9, 3],
             near(180.2),
         ),
