@@ -13,9 +13,8 @@ AGAIN = "run the same command again to go on"
 def run(name: str, usage: str, job: Callable[[], None], argv: Sequence[str] | None = None) -> int:
     """Runs a job and returns the exit status.
 
-    0: done. 1: training went astray. 2: the configuration cannot work. 130, 143: stopped by Ctrl-C,
-      SIGTERM. With
-    RICHHF_TRACEBACK=1 in the environment errors keep their traceback.
+    0: done. 1: training went astray. 2: the configuration cannot work. 130, 143: stopped by Ctrl-C, SIGTERM.
+    With RICHHF_TRACEBACK=1 in the environment errors keep their traceback.
 
     Args:
       name: of the module, `launch.train`.

@@ -68,9 +68,8 @@ class Checkpoints:
         except Exception as error:
             raise OSError(
                 f"the checkpoint of step {step} could not be written to {self._manager.directory}: {error}\n"
-                f"Earlier checkpoints are intact: {self.steps or 'none'}. Free space or choose another "
-                "folder, "
-                "then run the same command again to go on."
+                f"Earlier checkpoints are intact: {self.steps or 'none'}. Free space or choose "
+                "another folder, then run the same command again to go on."
             ) from error
 
     def restore(self, target: TrainState, iterator: Any) -> TrainState | None:

@@ -49,8 +49,8 @@ class TrainState:
 def ema_rate(decay: float, step: Int[Array, ""]) -> Float[Array, ""]:
     """The share of the old average that is kept at this step: min(decay, (1 + step) / (10 + step)).
 
-    The average forgets the random start quickly in the first steps, and reaches `decay` after about 9 / (1
-    - decay).
+    The average forgets the random start quickly in the first steps, and reaches `decay` after about
+    9 / (1 - decay).
     """
     step = step.astype(jnp.float32)
     return jnp.minimum(jnp.float32(decay), (1 + step) / (10 + step))
