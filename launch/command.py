@@ -1,12 +1,13 @@
 """What the mains share: command line to configuration to job, errors to one message and a status."""
 
-import contextlib
 import os
 import sys
-import tempfile
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
+
+from richhf.quiet import quiet_import
 
 EXIT_FAILED, EXIT_BAD_CONFIG, EXIT_INTERRUPTED = 1, 2, 130
+TRACEBACK = "RICHHF_TRACEBACK"
 AGAIN = "run the same command again to go on"
 
 
@@ -24,15 +25,14 @@ def run(name: str, usage: str, job: Callable[[], None], argv: Sequence[str] | No
     """
     argv = list(sys.argv[1:] if argv is None else argv)
     if {"-h", "--help"} & set(argv):
-        print(usage.strip())
+        print(f"{usage.strip()}\n\nWith {TRACEBACK}=1 in the environment errors keep their traceback.")
         return 0
-    with quiet_import():
-        import tensorflow as tf
-
-        # TensorFlow reads the data; the accelerator's memory is JAX's.
-        tf.config.set_visible_devices([], "GPU")
     try:
         with quiet_import():
+            import tensorflow as tf
+
+            # TensorFlow reads the data; the accelerator's memory is JAX's.
+            tf.config.set_visible_devices([], "GPU")
             from launch import configurables, gin_config
 
         gin_config.load(gin_config.parse_flags(argv), configurables.PARAMETERS)
@@ -40,32 +40,15 @@ def run(name: str, usage: str, job: Callable[[], None], argv: Sequence[str] | No
     except KeyboardInterrupt:
         print(f"\n{name}: interrupted; {AGAIN}", file=sys.stderr)
         return EXIT_INTERRUPTED
-    except (ValueError, OSError, FloatingPointError, tf.errors.OpError) as error:
-        if os.environ.get("RICHHF_TRACEBACK"):
+    except (ValueError, TypeError, OSError, FloatingPointError, ImportError) as error:
+        if os.environ.get(TRACEBACK):
             raise
         # Gin adds how it came to the call behind the message.
         message = str(error).split("\n  In call to configurable")[0].strip()
+        if isinstance(error, ImportError):
+            message += "; a checkout is installed with: pip install -e '.[train]'"
+        elif isinstance(error, TypeError):
+            message += f" (a value of the wrong type? {TRACEBACK}=1 shows where)"
         print(f"{name}: {message}", file=sys.stderr)
         return EXIT_FAILED if isinstance(error, FloatingPointError) else EXIT_BAD_CONFIG
     return 0
-
-
-@contextlib.contextmanager
-def quiet_import() -> Iterator[None]:
-    """Keeps back what libraries print to stderr while they are imported, unless the import fails.
-
-    TensorFlow greets with several lines about the machine that no setting turns off.
-    """
-    sys.stderr.flush()
-    with tempfile.TemporaryFile() as kept:
-        stderr = os.dup(2)
-        os.dup2(kept.fileno(), 2)
-        try:
-            yield
-        except BaseException:
-            kept.seek(0)
-            os.write(stderr, kept.read())
-            raise
-        finally:
-            os.dup2(stderr, 2)
-            os.close(stderr)

@@ -1,12 +1,15 @@
 """The command `richhf`: one subcommand a job."""
 
 import argparse
+import contextlib
 import difflib
 import importlib.metadata
 import os
 import sys
 from collections.abc import Callable, Sequence
 from typing import Any
+
+from richhf.quiet import quiet_import
 
 EXIT_PROBLEMS, EXIT_ERROR, EXIT_INTERRUPTED = 1, 2, 130
 
@@ -47,6 +50,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _synthesize(arguments: argparse.Namespace) -> int:
+    _import_tensorflow()
     from richhf.data.synthetic import synthesize
 
     synthesize(
@@ -61,7 +65,14 @@ def _synthesize(arguments: argparse.Namespace) -> int:
     return 0
 
 
+def _import_tensorflow() -> None:
+    """Imports TensorFlow without its greeting, before a progress bar stands where that would be printed."""
+    with contextlib.suppress(ImportError), quiet_import():
+        import tensorflow  # noqa: F401
+
+
 def _inspect(arguments: argparse.Namespace) -> int:
+    _import_tensorflow()
     from richhf.data.inspect import format_inspection, inspect_records, write_contact_sheet
 
     found = inspect_records(arguments.path, examples=arguments.examples, strict=arguments.strict)

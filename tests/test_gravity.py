@@ -12,6 +12,7 @@ ROOT = pathlib.Path(__file__).resolve().parents[1]
 # A room may import from itself and from the rooms named here (and from what those may import).
 BELOW = {
     "atomic": set(),
+    "quiet": set(),
     "feedback": {"atomic"},
     "data": {"feedback"},
     "models": {"feedback"},
@@ -19,10 +20,11 @@ BELOW = {
     "training": {"atomic"},
     "evaluation": {"data", "models"},
     "inference": {"evaluation", "pretrained", "data", "models"},
-    "cli": {"inference"},
+    "cli": {"inference", "quiet"},
 }
 FOREIGN = {
     "atomic": {"jax", "flax", "tensorflow", "seqio", "gin", "clu"},
+    "quiet": {"jax", "flax", "tensorflow", "seqio", "gin", "clu"},
     "feedback": {"jax", "flax", "tensorflow", "seqio", "gin", "clu"},
     "models": {"tensorflow", "seqio", "gin", "clu", "tasks", "launch", "optax", "orbax"},
     "training": {"tensorflow", "seqio", "gin", "tasks", "launch"},

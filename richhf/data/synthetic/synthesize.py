@@ -7,6 +7,7 @@ OUT/vocabulary.model  OUT/lexicon.json  OUT/dataset_info.json
 """
 
 import concurrent.futures
+import concurrent.futures.process
 import contextlib
 import errno
 import itertools
@@ -106,7 +107,8 @@ def synthesize(
     with _explained(out):
         _claim(out, request)
         todo = [shard for shard in shards if not shard.is_finished(out)]
-        if not todo and (info := _read_info(out)).get("complete"):
+        whole = not todo and all((out / name).exists() for name in (VOCABULARY, LEXICON))
+        if whole and (info := _read_info(out)).get("complete"):
             return info
         _make_shards(out, todo, shards, request, workers)
         return _finish(out, shards, request)
@@ -140,8 +142,9 @@ def _claim(out: pathlib.Path, request: dict[str, Any]) -> None:
     if not (out / INFO).exists():
         if out.is_dir() and any(not path.name.endswith(".tmp") for path in out.iterdir()):
             raise ValueError(f"{out} is not empty and holds no {INFO}; choose a new folder or empty this one")
-        (out / TRUTH).mkdir(parents=True, exist_ok=True)
+        # First of all: what else stands in a folder without it is taken for somebody else's.
         _write(out / INFO, _json({**request, "complete": False}))
+        (out / TRUTH).mkdir(exist_ok=True)
         return
     found = _read_info(out)
     differing = [
@@ -258,9 +261,14 @@ def _finish(out: pathlib.Path, shards: list[Shard], request: dict[str, Any]) -> 
 
 @contextlib.contextmanager
 def _explained(out: pathlib.Path) -> Iterator[None]:
-    """Says what to do about a full disk."""
+    """Says what to do about a full disk and about a worker that was killed."""
     try:
         yield
+    except concurrent.futures.process.BrokenProcessPool as error:
+        raise OSError(
+            "a worker process was killed, perhaps for want of memory; run the command again: it goes on "
+            "(fewer --workers take less)"
+        ) from error
     except OSError as error:
         full = error.errno in (errno.ENOSPC, errno.EDQUOT) or "No space left" in str(error)
         if not full:

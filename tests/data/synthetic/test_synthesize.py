@@ -121,6 +121,10 @@ def test_a_rerun_makes_only_what_is_missing(made, tmp_path):
     info = synthesize(tmp_path, **request, workers=1)
     assert contents(tmp_path) == before
     assert kept.stat().st_mtime_ns == stamp
+    for name in ("vocabulary.model", "lexicon.json"):
+        (tmp_path / name).unlink()
+    synthesize(tmp_path, **request, workers=1)
+    assert contents(tmp_path) == before
     assert synthesize(tmp_path, **request) == info
 
 
@@ -173,6 +177,20 @@ def test_a_full_disk_is_explained_and_leaves_no_half_written_file(tmp_path, monk
     assert set(contents(tmp_path)) == {"dataset_info.json"}
     monkeypatch.undo()
     assert synthesize(tmp_path, **(REQUEST | {"train": 2}), workers=1)["complete"]
+
+
+def test_a_disk_that_is_full_from_the_start_can_be_gone_on_with(tmp_path, monkeypatch):
+    def full(self, *args, **options):
+        if self.name == "truth":
+            raise OSError(errno.ENOSPC, "No space left on device")
+        return mkdir(self, *args, **options)
+
+    mkdir = pathlib.Path.mkdir
+    monkeypatch.setattr(pathlib.Path, "mkdir", full)
+    with pytest.raises(OSError, match="disk is full"):
+        synthesize(tmp_path / "out", **(REQUEST | {"train": 2}), workers=1)
+    monkeypatch.undo()
+    assert synthesize(tmp_path / "out", **(REQUEST | {"train": 2}), workers=1)["complete"]
 
 
 def test_an_interruption_keeps_finished_shards(tmp_path, monkeypatch):
