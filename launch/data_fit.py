@@ -1,14 +1,16 @@
 """Do data and model fit? Asked before anything is allocated or compiled."""
 
-from collections.abc import Mapping, Sequence
+import contextlib
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import seqio
+import tensorflow as tf
 
 from richhf.atomic import atomic_path
 from richhf.data.datasets import DatasetConfig, get_task
-from richhf.data.records import read_records
+from richhf.data.records import Record, read_records
 from richhf.feedback import AUGMENTED_PROMPT, MULTI_HEAD
 
 LENGTHS = ("image", "inputs", "targets")
@@ -99,12 +101,36 @@ def check_complete(file: str) -> None:
     record = next(read_records(file), None)
     if record is None:
         raise ValueError(f"{file} holds no record: write the data set again.")
+    check_usable(record, file, 0)
+
+
+def check_usable(record: Record, file: str, index: int) -> None:
+    """Raises ValueError unless a record has a prompt and an image that can be decoded."""
     missing = [name for name in ("image", "prompt") if not getattr(record, name)]
     if missing:
         raise ValueError(
-            f"the records of {file} have no {' and no '.join(missing)}: a record needs the encoded "
+            f"{file}, record {index}, has no {' and no '.join(missing)}: a record needs the encoded "
             "image and its prompt beside the labels (`richhf inspect` shows what a file holds)."
         )
+    record.decode_image()
+
+
+@contextlib.contextmanager
+def explained_reading(provider: seqio.Task | seqio.Mixture, split: str) -> Iterator[None]:
+    """Turns an error of the input pipeline inside the block into one that names the malformed record.
+
+    Raises:
+      ValueError: the first malformed record of the split's files, if there is one; else what the pipeline
+        says.
+    """
+    try:
+        yield
+    except tf.errors.OpError as error:
+        for task in seqio.get_subtasks(provider):
+            for file in task.source.list_shards(split):
+                for index, record in enumerate(read_records(file)):
+                    check_usable(record, file, index)
+        raise ValueError(f"reading {provider.name}, split {split}: {error.message}") from error
 
 
 def check_rows(model: Any, shape: Sequence[int], task_name: str) -> None:

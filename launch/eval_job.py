@@ -12,7 +12,8 @@ import jax
 import numpy as np
 import seqio
 
-from launch.data_fit import check_data_fit, check_rows, check_vocabulary
+from launch.data_fit import check_data_fit, check_rows, check_vocabulary, explained_reading
+from launch.gin_config import CONFIG_FILE, check_recorded
 from richhf.atomic import atomic_path
 from richhf.data.datasets import DatasetConfig, EvalBatch, eval_batches
 from richhf.data.records import read_records
@@ -67,7 +68,9 @@ def evaluate(
     folder = find_checkpoint(checkpoint, step)
     run_dir = folder.parent.parent
     check_vocabulary(provider, run_dir)
+    check_recorded("SEE_PROMPT", run_dir / CONFIG_FILE)
     labels = record_files(provider, dataset_cfg.split)
+    baseline_files = record_files(provider, baseline_split)
     count = sum(1 for _ in itertools.islice(read_records(labels), dataset_cfg.num_examples))
     comparisons: dict[str, dict] = {}
     if compare:
@@ -77,22 +80,23 @@ def evaluate(
     truth = [path.parent / "truth" / path.name for path in labels]
     print(f"baseline and noise ceiling of {count} examples of {dataset_cfg.split} ...", flush=True)
     mean = MeanFeedback()
-    for arrays in record_batches(read_records(record_files(provider, baseline_split))):
+    for arrays in record_batches(read_records(baseline_files)):
         mean.add(arrays)
     ceiling = None
     if all(path.exists() for path in truth):
         ceiling = noise_ceiling(
             read_records(truth), read_records(labels), num_examples=dataset_cfg.num_examples
         )
-    evaluation = evaluate_model(
-        jit_predict(model, params),
-        batches,
-        decode=provider.output_features["targets"].vocabulary.decode,
-        mean=mean,
-        noise_ceiling=ceiling,
-        gallery=gallery,
-        num_examples=count,
-    )
+    with explained_reading(provider, dataset_cfg.split):
+        evaluation = evaluate_model(
+            jit_predict(model, params),
+            batches,
+            decode=provider.output_features["targets"].vocabulary.decode,
+            mean=mean,
+            noise_ceiling=ceiling,
+            gallery=gallery,
+            num_examples=count,
+        )
     about = {"task": dataset_cfg.mixture_or_task_name, "split": dataset_cfg.split, "step": int(folder.name)}
     metrics = evaluation.metrics | about | comparisons
     output = Path(output_dir)

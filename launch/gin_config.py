@@ -12,6 +12,7 @@ from typing import Any
 
 import gin
 
+CONFIG_FILE = "config.gin"
 BARE_WORD = re.compile(r"[\w./~:+-]+")
 
 
@@ -41,7 +42,7 @@ def parse_flags(argv: Sequence[str]) -> Flags:
     string.
 
     Raises:
-      ConfigError: any other argument.
+      ConfigError: any other argument, or a VALUE such as `false` that is meant for Python's `False`.
     """
     values: dict[str, list[str]] = {"--gin_file": [], "--gin_search_paths": [], "--gin.": []}
     rest = list(argv)
@@ -140,6 +141,8 @@ def near(name: str, known: Iterable[str]) -> str:
 
 
 def _gin_value(text: str) -> str:
+    if text.lower() in ("true", "false", "none") and text != text.capitalize():
+        raise ConfigError(f"the value {text!r} would be a string: write {text.capitalize()}.")
     try:
         ast.literal_eval(text)
     except (ValueError, SyntaxError):
@@ -161,6 +164,28 @@ def _check_file(file: str, search_paths: Sequence[str]) -> None:
     ]
     looked = ", ".join(os.path.abspath(place) for place in places)
     raise ConfigError(f"no gin file {file!r} (looked in {looked}).{near(file, there)}")
+
+
+def check_recorded(name: str, config_file: str | os.PathLike) -> None:
+    """Checks that a macro has the value that a run was trained with.
+
+    Args:
+      name: the macro; nothing is checked where this configuration or the run's has none of that name.
+      config_file: the run's operative configuration.
+
+    Raises:
+      ConfigError: the values differ.
+    """
+    if name not in macros() or not os.path.exists(config_file):
+        return
+    with open(config_file, encoding="utf-8") as file:
+        recorded = re.search(rf"^{name} = (.*)$", file.read(), re.MULTILINE)
+    value = repr(macros()[name])
+    if recorded and recorded[1] != value:
+        raise ConfigError(
+            f"{name} is {value}, but {os.fspath(config_file)} says that the run was trained with "
+            f"{recorded[1]}: set --gin.{name}={recorded[1]}, or take a new MODEL_DIR."
+        )
 
 
 class _explained:

@@ -1,11 +1,13 @@
 r"""Trains a model, or goes on training it.
 
 python -m launch.train --gin_file=gin/models/tiny_multi_head.gin --gin_file=gin/data/synthetic.gin \
-    --gin_file=gin/runs/train.gin --gin.MODEL_DIR=build/run --gin.TRAIN_STEPS=2000
+    --gin_file=gin/runs/train.gin --gin.MODEL_DIR=build/run --gin.TRAIN_STEPS=2000 \
+    --gin.CORRUPT_UNTIL_EXAMPLE=22400
 
 Files: gin/models (MODEL), gin/data (DATA_DIR, TASK_FEATURE_LENGTHS), gin/runs/train.gin; a later one counts,
 then --gin.NAME=VALUE. Often set: MODEL_DIR, TRAIN_STEPS, BATCH_SIZE, DATA_DIR, MIXTURE_OR_TASK_NAME,
-TASK_FEATURE_LENGTHS, INITIAL_CHECKPOINT_PATH. Interrupted, the same command goes on. Writes
+TASK_FEATURE_LENGTHS, INITIAL_CHECKPOINT_PATH, CORRUPT_UNTIL_EXAMPLE (70 % of TRAIN_STEPS x BATCH_SIZE in the
+command above: the end of training sees prompts as they are). Interrupted, the same command goes on. Writes
 MODEL_DIR/{checkpoints,train_log.jsonl,config.gin,vocabulary.model} and TensorBoard events.
 """
 

@@ -7,13 +7,18 @@ from typing import Any
 import numpy as np
 
 import gin
-from launch.data_fit import check_data_fit, check_rows, check_vocabulary, keep_vocabulary
+from launch.data_fit import (
+    check_data_fit,
+    check_rows,
+    check_vocabulary,
+    explained_reading,
+    keep_vocabulary,
+)
+from launch.gin_config import CONFIG_FILE, check_recorded
 from launch.panels import Panels
 from richhf.atomic import atomic_path
 from richhf.data.datasets import DatasetConfig, eval_batches, train_iterator
 from richhf.training.checkpoints import find_checkpoint
-
-CONFIG_FILE = "config.gin"
 
 
 def train_job(
@@ -43,6 +48,7 @@ def train_job(
         register_tasks()
     provider = check_data_fit(model, train_dataset_cfg)
     check_vocabulary(provider, model_dir)
+    check_recorded("SEE_PROMPT", Path(model_dir) / CONFIG_FILE)
     if initial_checkpoint_path:
         check_vocabulary(provider, find_checkpoint(initial_checkpoint_path).parent.parent)
     if train_eval_dataset_cfg:
@@ -61,7 +67,8 @@ def train_job(
         write_config(model_dir)
         keep_vocabulary(provider, model_dir)
 
-    return train(model=model, model_dir=model_dir, train_iterator=iterator, on_ready=on_ready, **settings)
+    with explained_reading(provider, train_dataset_cfg.split):
+        return train(model=model, model_dir=model_dir, train_iterator=iterator, on_ready=on_ready, **settings)
 
 
 def counted_batches(cfg: DatasetConfig) -> Iterator[tuple[Mapping[str, np.ndarray], int]]:

@@ -49,7 +49,7 @@ class Lexicon:
         except FileNotFoundError:
             raise ValueError(
                 f"Prompt corruption needs the words of each category, and {os.fspath(path)} does not "
-                "exist: `richhf synthesize` writes it beside the records. Else set the corruption rate to 0."
+                "exist: `richhf synthesize` writes it beside the records. Else set CORRUPTION_RATE to 0."
             ) from None
 
     def others(self, word: str) -> list[str]:

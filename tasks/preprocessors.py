@@ -71,9 +71,13 @@ def gather_labels(example):
 
     Returns:
       The example with `scores` f32 [4], `score_weights` f32 [4] and `heatmap_weights` f32 [2], and a copy of
-      prompt and label as `SHOWN`.
+      prompt and label as `SHOWN`. Reading stops at a score that is not in [0, 1].
     """
     scores = tf.stack([example[records.SCORE_FEATURES[name]] for name in feedback.SCORES])
+    in_range = tf.reduce_all((scores >= 0) & (scores <= 1))
+    message = ["Record", example["filename"], "has the scores", scores, "; expected numbers in [0, 1]."]
+    with tf.control_dependencies([tf.debugging.Assert(in_range, message)]):
+        scores = tf.identity(scores)
     weights = {
         "score_weights": tf.ones(len(feedback.SCORES)),
         "heatmap_weights": tf.ones(len(feedback.HEATMAPS)),
@@ -141,7 +145,7 @@ def tokenize(outputs: Sequence[str | None], *, see_prompt: bool = True):
 
 
 class PromptEncoder:
-    """Tokens of one prompt for all rows: the prompt is tokenised once, the task strings never again."""
+    """Tokens of one prompt, which is tokenised once for all rows; the task strings never again."""
 
     def __init__(
         self,

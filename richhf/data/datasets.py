@@ -87,7 +87,7 @@ def get_task(cfg: DatasetConfig) -> seqio.Task | seqio.Mixture:
 
     Raises:
       ValueError: for an unknown task or split, no record files, a file cut short, images of another side, no
-        vocabulary, or a batch that hosts cannot share.
+        vocabulary, no examples asked for, or a batch that hosts cannot share.
     """
     if cfg.module:
         importlib.import_module(cfg.module)
@@ -108,6 +108,8 @@ def get_task(cfg: DatasetConfig) -> seqio.Task | seqio.Mixture:
             f"BATCH_SIZE is {cfg.batch_size}, expected a positive multiple of the number of hosts, "
             f"{jax.process_count()}."
         )
+    if cfg.num_examples is not None and cfg.num_examples < 1:
+        raise ValueError(f"num_examples is {cfg.num_examples}; expected at least 1, or None for all.")
     for task in seqio.get_subtasks(provider):
         files = task.source.list_shards(cfg.split)
         if isinstance(task.source, seqio.TFExampleDataSource):
@@ -205,8 +207,6 @@ def _whole_batches(cfg: DatasetConfig, provider: seqio.Task | seqio.Mixture) -> 
         )
         parts.append(converter(dataset, cfg.task_feature_lengths))
     whole = functools.reduce(lambda before, part: before.concatenate(part), parts)
-    if cfg.num_examples is not None and cfg.num_examples < 1:
-        raise ValueError(f"num_examples is {cfg.num_examples}; expected at least 1, or None for all.")
     if cfg.num_examples is not None:
         whole = whole.take(cfg.num_examples)
     return whole.batch(cfg.batch_size).prefetch(1).with_options(_options())

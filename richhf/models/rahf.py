@@ -38,10 +38,11 @@ class RAHFConfig:
         word_head: adds a linear head on the encoded text tokens of the keywords row that says for each token
             whether its word is misaligned. Not in the paper: an extension of this project, which helps small
             models learn what the decoder must find.
-        image_word_head: adds a linear head on the ViT's tokens that says which tokens of the vocabulary the
-            image's prompt holds, an image at a time: word detectors learnt from captions alone (Fang et al.
-            2015, "From captions to visual concepts and back"). Not in the paper, whose ViT is pretrained: an
-            extension of this project, by which a ViT from scratch sees what words speak of.
+        image_word_head: adds a linear head on the ViT's tokens that says which tokens of the vocabulary stand
+            for what the image shows (those of the prompt's aligned words), an image at a time: word detectors
+            learnt from captions (Fang et al. 2015, "From captions to visual concepts and back"). Not in the
+            paper, whose ViT is pretrained: an extension of this project, by which a ViT from scratch sees
+            what words speak of.
         dtype: what is computed in; losses are float32 whatever it is.
         param_dtype: what parameters are stored in.
     """
@@ -96,8 +97,8 @@ class RAHFOutput(flax.struct.PyTreeNode):
         keyword_logits: logits of the next token after each decoder input, float [b k v].
         word_logits: for each prompt token of the keywords row, the logit of its word being misaligned,
             float [b l].
-        image_word_logits: for each token of the vocabulary, the logit of the prompt holding it as far as the
-            image tells, float [b v].
+        image_word_logits: for each token of the vocabulary, the logit of the image showing what it says,
+            float [b v].
         memory: what the decoder attends to, to decode from.
     """
 

@@ -173,6 +173,11 @@ def restore_params(
     return ocp.PyTreeCheckpointHandler().restore(folder / name, args=request)
 
 
+def has_checkpoints(model_dir: str | os.PathLike) -> bool:
+    """Whether a run's folder holds the checkpoint of any step."""
+    return any(path.name.isdigit() for path in (Path(model_dir) / SUBFOLDER).glob("*"))
+
+
 def find_checkpoint(checkpoint: str | os.PathLike, step: int | None = None) -> Path:
     """The folder of one step; arguments and errors as for `restore_params`."""
     given = Path(checkpoint).absolute()

@@ -24,7 +24,8 @@ class IteratorCheckpointHandler(ocp.CheckpointHandler):
         """Moves args.iterator to the position saved under directory.
 
         Raises:
-          MismatchError: the checkpoint was written by another number of processes.
+          MismatchError: the checkpoint was written by another number of processes, or for other settings of
+            the data.
           FileNotFoundError: this process's position is missing.
         """
         name = _file_name()
@@ -37,7 +38,16 @@ class IteratorCheckpointHandler(ocp.CheckpointHandler):
                     f"{jax.process_count()}: go on with as many processes as wrote it."
                 )
             raise FileNotFoundError(f"{directory} has no input position {name!r}, found {found}.")
-        args.iterator.restore(directory / name)
+        try:
+            args.iterator.restore(directory / name)
+        except Exception as error:
+            if "dataset definition" not in str(error):
+                raise
+            raise MismatchError(
+                f"the input position in {directory} is of another input pipeline: a setting of the data (of "
+                "its task, its corruption, its shuffling) differs from that run's. Set it as config.gin in "
+                "the run's folder has it, or take a new MODEL_DIR."
+            ) from error
         return args.iterator
 
 

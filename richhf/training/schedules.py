@@ -41,7 +41,8 @@ def create_learning_rate_scheduler(
       min_ratio: what those two end at, as a share of the peak.
 
     Raises:
-      ValueError: an unknown factor, or a decay without a decay_steps behind warmup_steps.
+      ValueError: an unknown factor, a number of steps that is no whole number, or a decay without a
+        decay_steps behind warmup_steps.
     """
     names = [name.strip() for name in factors.split("*")] if isinstance(factors, str) else list(factors)
     for name in names:
@@ -51,13 +52,16 @@ def create_learning_rate_scheduler(
             raise ValueError(
                 f"unknown learning-rate factor {name!r}.{hint} Known factors: {', '.join(FACTORS)}."
             )
+    for what, number in (("warmup_steps", warmup_steps), ("decay_steps", decay_steps)):
+        if number is not None and not isinstance(number, int):
+            raise ValueError(f"{what} is {number!r}; expected a whole number of steps.")
     if "decay" in {name.removeprefix("linear_").removeprefix("cosine_") for name in names} and (
         decay_steps is None or decay_steps <= warmup_steps
     ):
         raise ValueError(
-            f"{' * '.join(names)} needs decay_steps behind warmup_steps, got decay_steps={decay_steps} and "
-            f"warmup_steps={warmup_steps}; set decay_steps to the number of training steps, or shorten the "
-            "warm-up."
+            f"{' * '.join(names)} needs decay_steps behind warmup_steps, got decay_steps={decay_steps} (the "
+            f"number of training steps, usually) and warmup_steps={warmup_steps}: train longer, or shorten "
+            "the warm-up."
         )
     if warmup_steps < 1 and {"linear_warmup", "rsqrt_decay"} & set(names):
         raise ValueError(f"{' * '.join(names)} needs warmup_steps >= 1, got {warmup_steps}.")

@@ -12,7 +12,7 @@ import flax.linen as nn
 import jax
 import numpy as np
 
-from richhf.training.checkpoints import Checkpoints, load_initial_params
+from richhf.training.checkpoints import Checkpoints, has_checkpoints, load_initial_params
 from richhf.training.interruption import Interrupted, SignalWatch
 from richhf.training.metrics_window import MetricsWindow
 from richhf.training.optimizers import Optimizer
@@ -101,14 +101,14 @@ def train(
     partitioner.check_batch_size(batch_size, num_microbatches)
     shapes = {name: (batch_size, *shape[1:]) for name, shape in shapes.items()}
 
-    Path(model_dir).mkdir(parents=True, exist_ok=True)
     init, target = initializer(model, optimizer, partitioner, shapes, types, ema_decay)
+    params = None
+    if initial_checkpoint_path and not has_checkpoints(model_dir):
+        params = load_initial_params(initial_checkpoint_path, target.params)
+    Path(model_dir).mkdir(parents=True, exist_ok=True)
     checkpoints = Checkpoints(model_dir, keep=keep_checkpoints)
     state = checkpoints.restore(target, train_iterator)
     if state is None:
-        params = (
-            load_initial_params(initial_checkpoint_path, target.params) if initial_checkpoint_path else None
-        )
         state = init(jax.random.key(seed), params)
     start = int(state.step)
 
@@ -276,7 +276,7 @@ def _check_settings(total_steps, log_period, checkpoint_period, eval_period, ema
         ("checkpoint_period", checkpoint_period, 1),
         ("eval_period", eval_period, 0),
     ):
-        if value < least:
-            raise ValueError(f"{name} must be at least {least}, got {value}.")
+        if not isinstance(value, int) or value < least:
+            raise ValueError(f"{name} must be a whole number of at least {least}, got {value!r}.")
     if not 0 <= ema_decay < 1:
         raise ValueError(f"ema_decay must be in [0, 1), got {ema_decay}; 0 turns the moving average off.")

@@ -1,11 +1,15 @@
 import json
 import os
 import re
+import shutil
 import signal
+import subprocess
+import sys
 
 import jax
 import numpy as np
 import pytest
+import tensorflow as tf
 from seqio import SentencePieceVocabulary
 
 from launch import eval_job, train_job
@@ -100,7 +104,13 @@ def test_augmented_prompt_learns_from_the_other_runs_weights(train, tmp_path):
         (["--gin.training.train.num_microbatches=3"], "x 3 microbatch.*multiple of 3"),
         (["--gin.LR_FACTORS=constnt"], "Did you mean 'constant'"),
         (["--gin.INITIAL_CHECKPOINT_PATH=/nowhere"], "no checkpoint in /nowhere"),
-        (["--gin.TRAIN_STEPS=0"], "total_steps must be at least 1, got 0"),
+        (["--gin.TRAIN_STEPS=0"], "total_steps must be a whole number of at least 1, got 0"),
+        (
+            ["--gin.TRAIN_STEPS=90", "--gin.LR_FACTORS='constant * cosine_decay'"],
+            "decay_steps=90 .* warmup_steps=100: train longer, or shorten the warm-up",
+        ),
+        (["--gin.EVAL_EXAMPLES=0"], "num_examples is 0; expected at least 1"),
+        (["--gin.SEE_PROMPT=false"], "the value 'false' would be a string: write False"),
     ],
 )
 def test_configurations_that_cannot_work(train, capsys, tmp_path, arguments, message):
@@ -108,9 +118,17 @@ def test_configurations_that_cannot_work(train, capsys, tmp_path, arguments, mes
     error = capsys.readouterr().err.strip()
     assert error.startswith("launch.train: ")
     assert re.search(message, error.replace("\n", " "))
-    assert not list(tmp_path.glob("run/checkpoints/*"))
-    assert not (tmp_path / "run/config.gin").exists()
-    assert not (tmp_path / "run/vocabulary.model").exists()
+    assert not [path for path in tmp_path.glob("run/**/*") if path.is_file()]
+
+
+def test_a_number_that_is_not_whole(gin_files, data_dir, tmp_path):
+    """In a process of its own: in this one the tests' type checks would come first."""
+    flags = [f"--gin.MODEL_DIR={tmp_path / 'run'}", f"--gin.DATA_DIR={data_dir}", "--gin.TRAIN_STEPS=1e4"]
+    command = [sys.executable, "-m", "launch.train", *gin_files("tiny_multi_head", "train"), *flags]
+    result = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert result.returncode == 2
+    assert result.stderr == "launch.train: decay_steps is 10000.0; expected a whole number of steps.\n"
+    assert not (tmp_path / "run").exists()
 
 
 def test_images_of_another_size_than_the_model(train, data_dir, tmp_path, capsys):
@@ -141,6 +159,56 @@ def test_checkpoint_of_another_architecture(train, evaluate, tmp_path, capsys):
         assert "vit/block_0/attention/key/kernel" in error
     assert evaluate("--gin.CHECKPOINT=" + str(tmp_path / "nowhere")) == 2
     assert "no checkpoint in" in capsys.readouterr().err
+
+
+def test_weights_of_another_architecture_leave_nothing_behind(train, tmp_path, capsys):
+    assert train(steps=1, name="first") == 0
+    weights = f"--gin.INITIAL_CHECKPOINT_PATH={tmp_path / 'first'}"
+    assert train(weights, "--gin.ViTConfig.width=24") == 2
+    assert "does not fit this model" in capsys.readouterr().err
+    assert not (tmp_path / "run").exists()
+
+
+def test_other_data_settings_than_the_runs(train, evaluate, capsys):
+    """A sound run is neither taken for damaged nor evaluated as what it is not."""
+    assert train(steps=1) == 0
+    capsys.readouterr()
+    assert train("--gin.CORRUPTION_RATE=0.0", "--gin.COPY_UNTIL_EXAMPLE=0", steps=2) == 2
+    assert "a setting of the data" in capsys.readouterr().err
+    for main in (train, evaluate):
+        assert main("--gin.SEE_PROMPT=False") == 2
+        assert "the run was trained with True: set --gin.SEE_PROMPT=True" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("feature", "value", "message"),
+    [
+        ("prompt_misalignment_label", b"1 x", "prompt_misalignment_label: found label 1 is 'x'"),
+        ("overall_score", 7.0, "overall_score: found 7.0; expected a number in \\[0, 1\\]"),
+        ("overall_score", float("nan"), "overall_score: found nan"),
+        ("prompt", None, "record 5, has no prompt"),
+        ("image", b"\x89PNG\r\n\x1a\n...", "cannot be decoded"),
+    ],
+)
+def test_a_malformed_record_is_named(train, data_dir, tmp_path, capsys, feature, value, message):
+    shutil.copytree(data_dir, tmp_path / "data")
+    file = next((tmp_path / "data").glob("train-*"))
+    examples = [tf.train.Example.FromString(raw) for raw in tf.data.TFRecordDataset(file).as_numpy_iterator()]
+    features = examples[5].features.feature
+    if value is None:
+        del features[feature]
+    elif isinstance(value, bytes):
+        features[feature].bytes_list.value[0] = value
+    else:
+        features[feature].float_list.value[0] = value
+    with tf.io.TFRecordWriter(str(file)) as writer:
+        for example in examples:
+            writer.write(example.SerializeToString())
+    assert train(f"--gin.DATA_DIR={tmp_path / 'data'}", steps=5) == 2
+    error = capsys.readouterr().err.splitlines()[-1]
+    assert error.startswith("launch.train: ")
+    assert re.search(message, error)
+    assert feature == "image" or f"{file}, record 5" in error
 
 
 def test_vocabulary_of_another_data_set(train, evaluate, data_dir, tmp_path, capsys):
