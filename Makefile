@@ -2,7 +2,8 @@
 PYTHON  ?= python3
 VENV    ?= .venv
 VARIANT ?= multi_head
-STEPS   ?= 1650
+# About the same time for both: the augmented prompt encodes seven rows an image.
+STEPS   ?= $(if $(filter augmented_prompt,$(VARIANT)),520,1650)
 BATCH   := 16
 PY      := $(VENV)/bin/python
 DEMO    := build/demo
@@ -11,19 +12,25 @@ RUN     := $(DEMO)/$(VARIANT)-$(STEPS)
 
 export TF_CPP_MIN_LOG_LEVEL ?= 2
 
-.PHONY: demo test lint parity environment clean
+.PHONY: demo settings test lint parity environment clean
 
 MODEL   := --gin_file=gin/models/tiny_$(VARIANT).gin --gin_file=gin/data/synthetic.gin
 PLACES  := --gin.DATA_DIR='"$(DATA)"' --gin.MODEL_DIR='"$(RUN)"'
 
-# Prompts are corrupted for the first 65 % of training only, so that the end sees prompts as they are.
-demo: environment
+# The rate rises for 100 steps, or half of a very short run. Prompts are corrupted for the first 65 % of training
+# only, so that the end sees prompts as they are.
+demo: settings environment
 	$(VENV)/bin/richhf synthesize $(DATA) --train 10000 --dev 250 --test 1000 --size 64 --seed 18
 	$(PY) -m launch.train $(MODEL) --gin_file=gin/runs/train.gin $(PLACES) --gin.TRAIN_STEPS=$(STEPS) \
-	  --gin.BATCH_SIZE=$(BATCH) --gin.CORRUPT_UNTIL_EXAMPLE=$$(($(STEPS) * $(BATCH) * 65 / 100))
+	  --gin.BATCH_SIZE=$(BATCH) --gin.WARMUP_STEPS=$$(($(STEPS) < 200 ? $(STEPS) / 2 : 100)) \
+	  --gin.CORRUPT_UNTIL_EXAMPLE=$$(($(STEPS) * $(BATCH) * 65 / 100))
 	$(PY) -m launch.eval $(MODEL) --gin_file=gin/runs/eval.gin $(PLACES)
 	@cp $(RUN)/metrics.json $(RUN)/metrics.md $(RUN)/report.html $(DEMO)/
 	@echo $(DEMO)/report.html
+
+settings:
+	@case "$(VARIANT)" in multi_head|augmented_prompt) ;; *) echo "VARIANT=$(VARIANT): expected multi_head or augmented_prompt" >&2; exit 2;; esac
+	@case "$(STEPS)" in 1|0*|*[!0-9]*) echo "STEPS=$(STEPS): expected a whole number, 2 or more" >&2; exit 2;; esac
 
 test: environment
 	$(PY) -m pytest -n auto
@@ -33,17 +40,18 @@ lint: environment
 	$(VENV)/bin/ruff format --check .
 	$(VENV)/bin/mypy
 
+# pytest's status 5: no test is marked so yet.
 parity: $(VENV)/parity
-	$(PY) -m pytest -m parity
+	$(PY) -m pytest -m parity || { test $$? -eq 5 && echo "no parity tests yet"; }
 
 environment: $(VENV)/test
 
 $(VENV)/%: setup.py
-	@$(PYTHON) -c 'import sys; sys.exit(0 if sys.version_info >= (3, 11) else "richhf needs Python >= 3.11, got " + sys.version.split()[0] + ": make PYTHON=/path/to/python3.11")'
+	@$(PYTHON) -c 'import sys; sys.exit(0 if (3, 11) <= sys.version_info < (3, 14) else "richhf needs Python 3.11 to 3.13, got " + sys.version.split()[0] + ": make PYTHON=/path/to/python3.11")'
 	@$(PY) -m pip --version > /dev/null 2>&1 || $(PYTHON) -m venv --clear $(VENV)
 	@echo "Installing richhf and its [$*] extra into $(VENV) (once; a few minutes)"
 	@$(PY) -m pip install --quiet --disable-pip-version-check -e '.[$*]'
 	@touch $@
 
 clean:
-	rm -rf build
+	rm -rf $(DEMO)

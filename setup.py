@@ -39,7 +39,7 @@ setuptools.setup(
     long_description=(HERE / "README.md").read_text(encoding="utf-8"),
     long_description_content_type="text/markdown",
     license="Apache-2.0",
-    python_requires=">=3.11",
+    python_requires=">=3.11,<3.14",
     packages=setuptools.find_packages(include=["richhf", "richhf.*"]),
     package_data={"richhf.inference": ["*.css", "*.js"]},
     install_requires=[
