@@ -7,7 +7,7 @@ import warnings
 
 from PIL import Image
 
-from richhf.data.checks import IMAGE_FORMATS, UNDECODABLE
+from richhf.data.checks import IMAGE_FORMATS, UNDECODABLE, verify_picture
 from richhf.data.prepare.problems import Kind
 
 _READ = (*IMAGE_FORMATS, "WEBP", "BMP", "GIF", "TIFF", "PPM", "JPEG2000", "AVIF")
@@ -77,6 +77,8 @@ def check_image(found: bytes, *, max_pixels: int, reencode: bool = False) -> Che
             image.load()
             # A JPEG with further pictures after the first (MPO) is a JPEG to all who read it.
             kind = "JPEG" if image.format == "MPO" else str(image.format)
+            if kind in IMAGE_FORMATS:
+                verify_picture(found)
             convert = kind not in IMAGE_FORMATS or (reencode and kind != "PNG")
             encoded = _to_png(image) if convert else found
     except Image.DecompressionBombError as error:

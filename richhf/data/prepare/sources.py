@@ -52,8 +52,8 @@ def open_source(
     if not names:
         if name is None and files.list_files(path, images.SUFFIXES):
             return Folder(path, table, overrides)
-        wanted = "parquet nor Arrow file" if name else "parquet, Arrow or image file"
-        raise ValueError(f"{path} holds neither {wanted}; expected {_EXPECTED[name]}")
+        wanted = "parquet or Arrow file" if name else "parquet, Arrow or image file"
+        raise ValueError(f"{path} holds no {wanted}; expected {_EXPECTED[name]}")
     files.refuse_pointers(root, names)
     where, schema = _first_schema(root, names)
     if name == PickAPic.name or (name is None and set(COLUMNS) <= set(schema.names)):
