@@ -10,6 +10,7 @@ of all its processes together (resident, Linux only). The folder is removed at t
 import argparse
 import io
 import pathlib
+import resource
 import shutil
 import subprocess
 import sys
@@ -104,8 +105,12 @@ def write_labels(folder: pathlib.Path, uids: list[str], rng: np.random.Generator
     write_records(folder / "train.tfrecord", records)
 
 
-def run(command: list[str]) -> tuple[float, int]:
-    """Runs a command; returns seconds and the peak of the resident bytes of it and all its children."""
+def run(command: list[str]) -> tuple[float, float, int]:
+    """Runs a command.
+
+    Returns:
+        seconds, seconds of processor time, and the peak of the resident bytes of it and all its children.
+    """
     start, peak = time.perf_counter(), 0
     with subprocess.Popen(command) as process:
         while process.poll() is None:
@@ -113,7 +118,8 @@ def run(command: list[str]) -> tuple[float, int]:
             time.sleep(0.05)
     if process.returncode:
         raise SystemExit(f"the command ended with {process.returncode}")
-    return time.perf_counter() - start, peak
+    used = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return time.perf_counter() - start, used.ru_utime + used.ru_stime, peak
 
 
 def tree_memory(root: int) -> int:
@@ -147,8 +153,8 @@ def main() -> None:
         print(f"{size / 1e9:.2f} GB of parquet, {rows:,} rows", flush=True)
         command = [sys.executable, "-m", "richhf.cli", "prepare", "--richhf", str(folder / "labels")]
         command += ["--images", str(folder / "source"), "--out", str(folder / "out")]
-        seconds, peak = run([*command, "--workers", str(arguments.workers)])
-        print(f"{seconds:.1f} s from start to end with {arguments.workers} workers")
+        seconds, busy, peak = run([*command, "--workers", str(arguments.workers)])
+        print(f"{seconds:.1f} s from start to end, {busy:.1f} s of processors, {arguments.workers} workers")
         print(
             f"{rows / seconds:,.0f} rows/s, {size / seconds / 1e6:,.0f} MB/s, peak memory {peak / 1e9:.2f} GB"
         )

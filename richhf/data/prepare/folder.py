@@ -58,6 +58,10 @@ class Folder(Source):
         table = files.describe_files(self.table.parent, [self.table.name])
         return super().describe() | {"table": table, **self.overrides.given()}
 
+    def example(self) -> str:
+        """See `Source`."""
+        return f"found {to_uid(self.names[0])!r}, from {self.names[0]}"
+
     def plan(self, wanted: Set[str], note: Note) -> list[Piece]:
         """See `Source`; images of other uids are left out, and never read."""
         self.prompts = _read_prompts(self.table, self._columns, wanted, note)

@@ -93,7 +93,7 @@ def prepare(
     with dataset_info.explain_full_disk(out):
         info = dataset_info.claim(out, request, noun="set of records")
         spool = Spool(out / NAME)
-        if not info.get("complete"):
+        if not _is_whole(out, info):
             workers = workers or min(os.cpu_count() or 1, WORKERS)
             info = request | _make(labelled, opened, out, spool, request, strict=strict, workers=workers)
             dataset_info.write_info(out, info)
@@ -106,7 +106,12 @@ def prepare(
 def is_complete(out: str | os.PathLike) -> bool:
     """Whether a folder holds finished records."""
     out = pathlib.Path(out)
-    return (out / dataset_info.INFO).is_file() and bool(dataset_info.read_info(out).get("complete"))
+    return (out / dataset_info.INFO).is_file() and _is_whole(out, dataset_info.read_info(out))
+
+
+def _is_whole(out: pathlib.Path, info: Mapping[str, Any]) -> bool:
+    """Whether the records are finished, and no file has been lost since."""
+    return bool(info.get("complete")) and all((out / name).is_file() for name in info["sha256"])
 
 
 def _check_numbers(*, shards: int, workers: int | None, max_pixels: int) -> None:
@@ -156,7 +161,7 @@ def _make(
         labels, join.first_entries(entry for found, _ in fetched for entry in found), problems, note
     )
     if not any(pairs.values()):
-        what = f"no usable image in {opened.root} ({opened.name}) has the uid of a label"
+        what = f"no usable image in {opened.root} ({opened.name}) has the uid of a label; {opened.example()}"
         _give_up(out, spool, f"{what}; expected uids like {min(wanted)!r}", problems)
     shards = assemble.assemble(out, pairs, spool, request["shards"])
     every = [pair for found in pairs.values() for pair in found]

@@ -68,6 +68,10 @@ class Source(abc.ABC):
         return {"source": self.name, **files.describe_files(self.root, self.names)}
 
     @abc.abstractmethod
+    def example(self) -> str:
+        """What one of its uids looks like, for an error."""
+
+    @abc.abstractmethod
     def plan(self, wanted: Set[str], note: Note) -> list[Piece]:
         """Cuts the source into pieces, in order; files that cannot be read at all are noted."""
 

@@ -1,5 +1,6 @@
 """Sources made of parquet or Arrow files: rows found by their uid first, images read for those alone."""
 
+import contextlib
 import dataclasses
 import pathlib
 from collections.abc import Iterator, Set
@@ -29,6 +30,16 @@ class TableSource(Source):
     """
 
     views: tuple[View, ...]
+
+    def example(self) -> str:
+        """See `Source`."""
+        name = self.views[0].uid
+        for file in self.names:
+            with contextlib.suppress(KeyError, *arrow.unreadable()):
+                for part in arrow.read_parts(self.root / file):
+                    for cell in arrow.column(part.read([name]), name):
+                        return f"found {to_uid(cell_value(cell))!r}, from {file}, column {name}"
+        return "found none"
 
     def plan(self, wanted: Set[str], note: Note) -> list[Piece]:
         """See `Source`; the wanted uids make no difference."""

@@ -128,7 +128,7 @@ def test_without_pyarrow_or_for_images_alone(world, labels, pickapic, tmp_path):
 import sys
 sys.modules["pyarrow"] = None
 from richhf.cli import main
-main(sys.argv[1:] + ["--images", IMAGES, "--out", OUT + "/images"])
+main(sys.argv[1:] + ["--images", IMAGES, "--out", OUT + "/out"])
 main(sys.argv[1:] + ["--images", TABLES, "--out", OUT + "/tables"])
 """
     names = {"IMAGES": folder, "TABLES": pickapic, "OUT": tmp_path}

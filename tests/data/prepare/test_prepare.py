@@ -157,6 +157,14 @@ def test_a_finished_folder_is_left_as_it_is(made, labels, pickapic):
     assert {path: path.stat().st_mtime_ns for path in out.iterdir()} == before
 
 
+def test_a_file_that_is_lost_is_made_again(made, labels, pickapic, tmp_path, contents):
+    prepare(pickapic, tmp_path / "out", richhf=labels, **RUN)
+    (tmp_path / "out" / SHARDS[0]).unlink()
+    assert not is_complete(tmp_path / "out")
+    prepare(pickapic, tmp_path / "out", richhf=labels, **RUN)
+    assert contents(tmp_path / "out") == contents(made[0])
+
+
 def test_another_request_into_the_same_folder_is_refused_and_says_what_differs(
     made, world, labels, pickapic, tmp_path, contents
 ):
@@ -203,7 +211,8 @@ def test_where_nothing_belongs_together_the_folder_is_free_for_another_try(world
     pq.write_table(pa.Table.from_pylist(rows), mirror / "train.parquet")
     out = tmp_path / "out"
     with pytest.raises(
-        ValueError, match=r"no usable image in .* has the uid of a label; expected uids like 'dev-"
+        ValueError,
+        match=r"has the uid of a label; found '0', from train.parquet, column id; expected uids like 'dev-",
     ):
         prepare(mirror, out, richhf=labels, columns={"uid": "id"}, **RUN)
     assert list(out.iterdir()) == []
