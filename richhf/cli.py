@@ -131,7 +131,7 @@ def _build_parser() -> tuple[_Parser, dict[str, _Parser]]:
     command.add_argument("--strict", action="store_true", help="stop at the first bad input")
     text = "files of the training split (default 16)"
     command.add_argument("--shards", metavar="N", type=_count, default=16, help=text)
-    text = "processes (default: one a core, at most 4); the result does not depend on it"
+    text = "processes (default: one a core, at most 2); the result does not depend on it"
     command.add_argument("--workers", metavar="W", type=int, help=text)
     command.add_argument("--reencode", action="store_true", help="convert JPEG to PNG too")
     text = "leave larger images out (default 64000000)"

@@ -12,6 +12,7 @@ from typing import Any
 from richhf.atomic import atomic_path
 
 INFO = "dataset_info.json"
+_SHOWN = 3  # differences listed before "..."
 
 
 def claim(out: pathlib.Path, request: dict[str, Any], *, noun: str) -> dict[str, Any]:
@@ -38,9 +39,8 @@ def claim(out: pathlib.Path, request: dict[str, Any], *, noun: str) -> dict[str,
         return info
     info = read_info(out)
     if differing := list(_differences(info, request)):
-        raise ValueError(
-            f"{out} holds another {noun} ({'; '.join(differing)}); choose another folder, or remove it first"
-        )
+        shown = "; ".join([*differing[:_SHOWN], *(["..."] if len(differing) > _SHOWN else [])])
+        raise ValueError(f"{out} holds another {noun} ({shown}); choose another folder, or remove it first")
     for path in out.glob(".*.tmp"):
         path.unlink(missing_ok=True)
     return info

@@ -42,7 +42,7 @@ def describe_files(root: pathlib.Path, names: Sequence[str]) -> dict[str, Any]:
     return {
         "files": len(names),
         "bytes": sum(sizes),
-        "listing": hashlib.sha256(listing.encode(errors="surrogateescape")).hexdigest(),
+        "listing": hashlib.sha256(listing.encode(errors="surrogateescape")).hexdigest()[:16],
     }
 
 

@@ -27,8 +27,8 @@ from richhf.data.prepare.spool import NAME, Spool
 FORMAT = 1
 LARGEST_MAX_PIXELS = 178_956_970
 """Pillow reads no larger image."""
-WORKERS = 4
-"""Processes by default, at most: more wait for the disk, and each takes some memory."""
+WORKERS = 2
+"""Processes by default, at most: each takes up to 500 MB where a page holds 1,000 images."""
 
 
 def prepare(
@@ -57,7 +57,7 @@ def prepare(
       source: what `images` is, of `SOURCES`; None: what it looks like.
       strict: raise the first problem instead of listing it.
       shards: files of the training split; the smaller splits get fewer.
-      workers: processes that read images, one a core but at most 4 by default. No byte depends on it.
+      workers: processes that read images, one a core but at most 2 by default. No byte depends on it.
       reencode: convert JPEG to PNG too; otherwise PNG and JPEG are kept as found.
       max_pixels: larger images are left out without being decoded.
       columns: of a mirror or a table, that are not to be guessed: `uid`, `image`, `prompt`.

@@ -7,7 +7,7 @@ from typing import Any
 
 
 class Kind(enum.StrEnum):
-    """What can be wrong; the value is what reports call it."""
+    """What can be wrong, in the order of reports; the value is what they call it."""
 
     DAMAGED_FILE = "damaged record file"
     RECORD = "malformed record"
@@ -44,8 +44,12 @@ class Problem:
     uid: str = ""
 
     def __str__(self) -> str:
-        about = f" (uid {self.uid})" if self.uid else ""
-        return f"{self.file}, index {self.index}{about}: {self.kind}: {self.detail}"
+        return f"{self.place}: {self.kind}: {self.detail}"
+
+    @property
+    def place(self) -> str:
+        """Where it is, and which image it is about."""
+        return f"{self.file}, index {self.index}{f' (uid {self.uid})' if self.uid else ''}"
 
     def to_json(self) -> dict[str, Any]:
         """As a dictionary of JSON values."""

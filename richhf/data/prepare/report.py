@@ -1,10 +1,9 @@
 """What `richhf prepare` says at the end, from `dataset_info.json`."""
 
-import collections
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from richhf.data.prepare.problems import Problem
+from richhf.data.prepare.problems import Kind, Problem
 
 _SHOWN = 5  # problems of a kind, mismatches and sizes listed before "and N more"
 
@@ -36,16 +35,10 @@ def _lines(info: Mapping[str, Any]) -> Iterator[str]:
         ]
         yield from _shorten(places)
     problems = [Problem.from_json(value) for value in info["problems"]]
-    for kind, count in collections.Counter(problem.kind for problem in problems).most_common():
-        yield f"\n{kind}: {count:,}"
-        yield from _shorten(
-            [
-                f"  {problem.file}, index {problem.index}{f' (uid {problem.uid})' if problem.uid else ''}: "
-                f"{problem.detail}"
-                for problem in problems
-                if problem.kind == kind
-            ]
-        )
+    for kind in Kind:
+        if found := [f"  {problem.place}: {problem.detail}" for problem in problems if problem.kind == kind]:
+            yield f"\n{kind}: {len(found):,}"
+            yield from _shorten(found)
 
 
 def _shorten(lines: list[str]) -> list[str]:

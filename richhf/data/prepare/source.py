@@ -65,7 +65,7 @@ class Source(abc.ABC):
 
     def describe(self) -> dict[str, Any]:
         """What decides on the records made from it, as JSON values."""
-        return {"source": self.name, **files.describe_files(self.root, self.names)}
+        return {"kind": self.name, **files.describe_files(self.root, self.names)}
 
     @abc.abstractmethod
     def example(self) -> str:

@@ -3,7 +3,7 @@
 import contextlib
 import dataclasses
 import pathlib
-from collections.abc import Iterator, Set
+from collections.abc import Iterator, Mapping, Set
 from typing import Any
 
 from richhf.data.prepare import arrow
@@ -77,22 +77,28 @@ class TableSource(Source):
 
     def _read_part(self, file: str, part: arrow.RowGroup | arrow.Batch, wanted: Set[str]) -> Iterator[Item]:
         uids = part.read([view.uid for view in self.views])
-        matches: dict[int, list[tuple[str, View]]] = {}
+        matches: list[tuple[View, dict[int, str]]] = []
         for view in self.views:
-            for row, name in enumerate(arrow.column(uids, view.uid)):
-                if (uid := to_uid(cell_value(name))) in wanted:
-                    matches.setdefault(row, []).append((uid, view))
-        if not matches:
-            return
-        needed = {view for found in matches.values() for _, view in found}
-        columns = sorted({name for view in needed for name in (view.image, view.prompt)})
-        start, last = 0, max(matches)
-        for batch in part.batches(columns):
+            cells = enumerate(arrow.column(uids, view.uid))
+            named = ((row, to_uid(cell_value(cell))) for row, cell in cells)
+            if found := {row: uid for row, uid in named if uid in wanted}:
+                matches.append((view, found))
+        items = (item for view, found in matches for item in self._read_view(file, part, view, found))
+        # One column of images after the other takes less memory than both side by side.
+        yield from items if len(matches) < 2 else sorted(items, key=lambda item: item.index)
+
+    def _read_view(
+        self, file: str, part: arrow.RowGroup | arrow.Batch, view: View, uids: Mapping[int, str]
+    ) -> Iterator[Item]:
+        """Yields the images of the given rows (counted from the part's first), in order."""
+        start, last = 0, max(uids)
+        for batch in part.batches([view.image, view.prompt]):
+            images, prompts = batch.column(view.image), batch.column(view.prompt)
             for row in range(start, start + batch.num_rows):
-                for uid, view in matches.get(row, ()):
-                    image, detail = self._load(file, cell_value(batch.column(view.image)[row - start]))
-                    prompt = to_text(cell_value(batch.column(view.prompt)[row - start]))
-                    yield Item(uid, file, part.first_row + row, image, prompt, detail)
+                if row in uids:
+                    image, detail = self._load(file, cell_value(images[row - start]))
+                    prompt = to_text(cell_value(prompts[row - start]))
+                    yield Item(uids[row], file, part.first_row + row, image, prompt, detail)
             start += batch.num_rows
             if start > last:
                 return
@@ -130,7 +136,7 @@ def to_text(value: object) -> str | None:
 
 def unreadable_file(file: str, row: int, error: Exception) -> Problem:
     """The rows from `row` on, of the row group or the file, cannot be read."""
-    detail = f"{' '.join(str(error).split())}; expected an intact file: copy it again"
+    detail = f"{' '.join(str(error).split()).rstrip('.')}; expected an intact file: copy it again"
     return Problem(Kind.UNREADABLE, file, row, detail)
 
 

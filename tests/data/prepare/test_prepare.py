@@ -68,7 +68,7 @@ def test_every_form_of_the_same_images_gives_the_same_bytes(made, world, labels,
     for name, images in forms.items():
         info = prepare(images, tmp_path / "out" / name, richhf=labels, **RUN)
         assert records_of(contents(tmp_path / "out" / name)) == expected, name
-        assert info["source"]["source"] == ("folder" if name in ("csv", "jsonl") else "mirror")
+        assert info["source"]["kind"] == ("folder" if name in ("csv", "jsonl") else "mirror")
         assert info["problems"] == []
 
 
@@ -173,7 +173,7 @@ def test_another_request_into_the_same_folder_is_refused_and_says_what_differs(
         prepare(pickapic, made[0], richhf=labels, shards=4)
     other = world.write_images(tmp_path / "images")
     with pytest.raises(
-        ValueError, match=r"source: source 'pickapic' there, 'folder' asked for; source: files 2"
+        ValueError, match=r"source: kind 'pickapic' there, 'folder' asked for; source: files 2"
     ):
         prepare(other, made[0], richhf=labels, **RUN)
     assert contents(made[0]) == before
