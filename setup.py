@@ -15,6 +15,7 @@ TRAIN = [
     "gin-config>=0.5.0",
     "optax>=0.2.8,<0.3",
     "orbax-checkpoint>=0.12.8,<0.13",
+    "pyarrow>=20",
     "seqio>=0.0.20",
     "tensorboard>=2.20",
     "tensorflow>=2.21,<2.22",

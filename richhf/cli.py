@@ -71,6 +71,30 @@ def _import_tensorflow() -> None:
         import tensorflow  # noqa: F401
 
 
+def _prepare(arguments: argparse.Namespace) -> int:
+    _import_tensorflow()
+    from richhf.data import prepare
+
+    already = prepare.is_complete(arguments.out)
+    info = prepare.prepare(
+        arguments.images,
+        arguments.out,
+        richhf=arguments.richhf,
+        source=arguments.source,
+        strict=arguments.strict,
+        shards=arguments.shards,
+        workers=arguments.workers,
+        reencode=arguments.reencode,
+        max_pixels=arguments.max_pixels,
+        columns={name: getattr(arguments, f"{name}_column") for name in ("uid", "image", "prompt")},
+        table=arguments.table,
+    )
+    if already:
+        print(f"{arguments.out} was complete already; nothing was done\n")
+    print(prepare.format_report(info), flush=True)
+    return 0
+
+
 def _inspect(arguments: argparse.Namespace) -> int:
     _import_tensorflow()
     from richhf.data.inspect import format_inspection, inspect_records, write_contact_sheet
@@ -107,6 +131,28 @@ def _build_parser() -> tuple[_Parser, dict[str, _Parser]]:
     )
     text = "processes (default: one a core); the result does not depend on it"
     command.add_argument("--workers", metavar="W", type=int, help=text)
+
+    command = add("prepare", _prepare, "Join RichHF-18K's labels with images and prompts.")
+    text = "folder of train.tfrecord, dev.tfrecord and test.tfrecord (left out: the mirror holds the labels)"
+    command.add_argument("--richhf", metavar="DIR", help=text)
+    text = "Pick-a-Pic's parquet files, a mirror (parquet or Arrow), or a folder of images named by uid"
+    command.add_argument("--images", metavar="SOURCE", required=True, help=text)
+    command.add_argument("--out", metavar="DIR", required=True, help="folder to write")
+    text = "pickapic, mirror or folder (default: what it looks like)"
+    command.add_argument("--source", metavar="NAME", help=text)
+    command.add_argument("--strict", action="store_true", help="stop at the first bad input")
+    text = "files of the training split (default 16)"
+    command.add_argument("--shards", metavar="N", type=_count, default=16, help=text)
+    text = "processes (default: one a core, at most 2); the result does not depend on it"
+    command.add_argument("--workers", metavar="W", type=int, help=text)
+    command.add_argument("--reencode", action="store_true", help="convert JPEG to PNG too")
+    text = "leave larger images out (default 64000000)"
+    command.add_argument("--max-pixels", metavar="N", type=_count, default=64_000_000, help=text)
+    for name in ("uid", "image", "prompt"):
+        text = f"column of the {name}, where it is not to be guessed"
+        command.add_argument(f"--{name}-column", metavar="C", help=text)
+    text = "CSV, TSV or JSONL table of uid and prompt (default: the only one in the folder of images)"
+    command.add_argument("--table", metavar="FILE", help=text)
 
     command = add("inspect", _inspect, "Say what is in a record file or a folder of them.")
     command.add_argument("path", metavar="PATH", help="a .tfrecord file or a folder of them")

@@ -101,6 +101,7 @@ class Checker:
         """Decodes a heatmap."""
         expected = "an 8-bit one-channel PNG or JPEG"
         try:
+            verify_picture(encoded)
             image = Image.open(io.BytesIO(encoded), formats=IMAGE_FORMATS)
             pixels = np.array(image)
         except UNDECODABLE as error:
@@ -122,3 +123,15 @@ class Checker:
             found = f"{len(encoded)} bytes starting with {encoded[:8]!r}"
             raise self.error("image", found, "an encoded PNG or JPEG")
         return encoded
+
+
+def verify_picture(encoded: bytes) -> None:
+    """Passes if a PNG is whole to its last checksum, or for a JPEG.
+
+    Pillow decodes a PNG whose pixels are all there; TensorFlow refuses it if what follows them is not.
+
+    Raises:
+        one of `UNDECODABLE`.
+    """
+    with Image.open(io.BytesIO(encoded), formats=IMAGE_FORMATS) as image:
+        image.verify()

@@ -17,14 +17,12 @@ import dataclasses
 import io
 import os
 import pathlib
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from typing import Any
+from collections.abc import Iterable, Iterator, Sequence
 
 import numpy as np
 from jaxtyping import UInt8
 from PIL import Image
 
-from richhf.atomic import atomic_path
 from richhf.data import words
 from richhf.data.checks import (
     HEATMAP_FEATURES,
@@ -35,11 +33,10 @@ from richhf.data.checks import (
     Checker,
     RecordError,
 )
+from richhf.data.examples import OnError, parse_features, read_examples, serialize_features, write_examples
 from richhf.feedback import Feedback
 
-_FRAME = 16  # bytes of a TFRecord around its content: length, two checksums
 Paths = str | os.PathLike | Sequence[str | os.PathLike]
-OnError = Callable[[RecordError], object]
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, eq=False)
@@ -107,7 +104,6 @@ def record_to_example(record: Record, *, file: str = "(memory)", index: int = 0)
     Raises:
         RecordError: if a value is out of range or missing, as when reading.
     """
-    train = _tensorflow().train
     check = Checker(file=file, index=index)
     for mapping, names in ((record.scores, SCORE_FEATURES), (record.heatmaps, HEATMAP_FEATURES)):
         for name, feature in names.items():
@@ -118,21 +114,17 @@ def record_to_example(record: Record, *, file: str = "(memory)", index: int = 0)
     scores = {feature: check.score(feature, record.scores[name]) for name, feature in SCORE_FEATURES.items()}
     check.same_size(record.heatmaps)
 
-    encoded = {
+    values: dict[str, bytes | float] = {
         "filename": record.filename.encode(),
         **{feature: encode_png(record.heatmaps[name]) for name, feature in HEATMAP_FEATURES.items()},
         LABEL_FEATURE: " ".join(str(int(label)) for label in record.labels).encode(),
+        **scores,
     }
     if record.image is not None:
-        encoded["image"] = check.image(record.image)
+        values["image"] = check.image(record.image)
     if record.prompt is not None:
-        encoded["prompt"] = record.prompt.encode()
-    features = {}
-    for name, value in encoded.items():
-        features[name] = train.Feature(bytes_list=train.BytesList(value=[value]))
-    for name, score in scores.items():
-        features[name] = train.Feature(float_list=train.FloatList(value=[score]))
-    return train.Example(features=train.Features(feature=features)).SerializeToString(deterministic=True)
+        values["prompt"] = record.prompt.encode()
+    return serialize_features(values)
 
 
 def example_to_record(serialized: bytes, *, file: str = "(memory)", index: int = 0) -> Record:
@@ -148,15 +140,8 @@ def example_to_record(serialized: bytes, *, file: str = "(memory)", index: int =
             map that is not a decodable 8-bit one-channel image, maps of two sizes, labels other than 0 and 1,
             an image that is neither PNG nor JPEG, or text that is not UTF-8.
     """
-    from google.protobuf.message import DecodeError
-
     check = Checker(file=file, index=index)
-    try:
-        features = _tensorflow().train.Example.FromString(serialized).features.feature
-    except DecodeError as error:
-        found = f"{len(serialized)} bytes of something else"
-        raise check.error("record", found, "a tf.train.Example") from error
-
+    features = parse_features(serialized, check)
     scores = {
         name: check.score(feature, check.value(features, feature, "float_list"))
         for name, feature in SCORE_FEATURES.items()
@@ -190,17 +175,10 @@ def write_records(path: str | os.PathLike, records: Iterable[Record]) -> int:
         RecordError: if a record is malformed.
         OSError: if the file cannot be written.
     """
-    tf = _tensorflow()
-    count = 0
-    with atomic_path(path) as temporary:
-        try:
-            with tf.io.TFRecordWriter(str(temporary)) as writer:
-                for record in records:
-                    writer.write(record_to_example(record, file=str(path), index=count))
-                    count += 1
-        except tf.errors.OpError as error:
-            raise OSError(f"cannot write {path}: {error.message}") from error
-    return count
+    return write_examples(
+        path,
+        (record_to_example(record, file=str(path), index=index) for index, record in enumerate(records)),
+    )
 
 
 def read_records(paths: Paths, *, on_error: OnError | None = None) -> Iterator[Record]:
@@ -215,7 +193,7 @@ def read_records(paths: Paths, *, on_error: OnError | None = None) -> Iterator[R
         OSError: if a file cannot be read.
     """
     for path in [paths] if isinstance(paths, str | os.PathLike) else paths:
-        for index, serialized in enumerate(_serialized(str(path), on_error)):
+        for index, serialized in enumerate(read_examples(str(path), on_error)):
             try:
                 record = example_to_record(serialized, file=str(path), index=index)
             except RecordError as error:
@@ -242,37 +220,3 @@ def list_record_files(path: str | os.PathLike) -> tuple[pathlib.Path, ...]:
     if not files:
         raise ValueError(f"no *.tfrecord file in {path}; make some with `richhf synthesize`")
     return files
-
-
-def _serialized(path: str, on_error: OnError | None) -> Iterator[bytes]:
-    """Yields the raw records of one file; damage is reported and ends the file."""
-    tf = _tensorflow()
-    if not pathlib.Path(path).is_file():
-        raise FileNotFoundError(f"{path} is not a file; expected a record file")
-    index, size, truncated, cause = 0, 0, False, None
-    try:
-        for serialized in tf.data.TFRecordDataset(path).as_numpy_iterator():
-            yield serialized
-            index += 1
-            size += len(serialized) + _FRAME
-        # What is left of a record cut within its head is taken for the end of the file.
-        if size == pathlib.Path(path).stat().st_size:
-            return
-        truncated = True
-    except tf.errors.DataLossError as error:
-        truncated, cause = "truncated" in error.message, error
-    except tf.errors.OpError as error:
-        raise OSError(f"cannot read {path}: {error.message}") from error
-    found = "a truncated record" if truncated else "a damaged record, or no TFRecord file at all"
-    damage = RecordError(path, index, "record", found, "an intact TFRecord file: make or copy it again")
-    if on_error is None:
-        raise damage from cause
-    on_error(damage)
-
-
-def _tensorflow() -> Any:
-    try:
-        import tensorflow
-    except ImportError as error:
-        raise ImportError("record files need TensorFlow: pip install richhf[train]") from error
-    return tensorflow

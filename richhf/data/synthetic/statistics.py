@@ -1,9 +1,6 @@
 """What `dataset_info.json` says of a set: shares without fault, faults by kind, agreement, checksums."""
 
 import collections
-import hashlib
-import os
-import pathlib
 from typing import Any
 
 import numpy as np
@@ -58,9 +55,3 @@ def dataset_statistics(summaries: list[Summary], vocabulary: str) -> dict[str, A
             "vocabulary": pieces.get_piece_size(),
         },
     }
-
-
-def sha256(path: str | os.PathLike) -> str:
-    """Checksum of a file, in hexadecimal digits."""
-    with pathlib.Path(path).open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()

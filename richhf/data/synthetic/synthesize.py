@@ -7,9 +7,6 @@ OUT/vocabulary.model  OUT/lexicon.json  OUT/dataset_info.json
 """
 
 import concurrent.futures
-import concurrent.futures.process
-import contextlib
-import errno
 import itertools
 import json
 import multiprocessing
@@ -23,18 +20,19 @@ from typing import Any
 
 import tqdm
 
-from richhf.atomic import atomic_path
+from richhf.data import dataset_info
+from richhf.data.dataset_info import sha256
 from richhf.data.records import write_records
 from richhf.data.synthetic.concepts import lexicon
 from richhf.data.synthetic.sample import Sample, make_sample, pool
-from richhf.data.synthetic.statistics import Summary, dataset_statistics, sha256
+from richhf.data.synthetic.statistics import Summary, dataset_statistics
 from richhf.data.synthetic.vocabulary import train_vocabulary
 from richhf.feedback import SPLITS
 
 SHARD = 250
 SIZES = (32, 1024)
 FORMAT = 2
-INFO, VOCABULARY, LEXICON, TRUTH = "dataset_info.json", "vocabulary.model", "lexicon.json", "truth"
+VOCABULARY, LEXICON, TRUTH = "vocabulary.model", "lexicon.json", "truth"
 
 
 @dataclass(frozen=True)
@@ -50,7 +48,7 @@ class Shard:
     @property
     def name(self) -> str:
         """What its files are called, without their ending."""
-        return f"{self.split}-{self.number:05d}-of-{self.shards:05d}"
+        return dataset_info.shard_name(self.split, self.number, self.shards)
 
     def records(self, out: pathlib.Path) -> pathlib.Path:
         """The annotated records."""
@@ -104,11 +102,13 @@ def synthesize(
         raise ValueError(f"workers is {workers}; expected at least 1, or None for one a core")
     out = pathlib.Path(out)
     shards = list(list_shards(request["counts"]))
-    with _explained(out):
-        _claim(out, request)
+    with dataset_info.explain_failure(out):
+        info = dataset_info.claim(out, request, noun="synthetic set")
+        for path in (out / TRUTH).glob(".*.tmp"):
+            path.unlink(missing_ok=True)
         todo = [shard for shard in shards if not shard.is_finished(out)]
         whole = not todo and all((out / name).exists() for name in (VOCABULARY, LEXICON))
-        if whole and (info := _read_info(out)).get("complete"):
+        if whole and info.get("complete"):
             return info
         _make_shards(out, todo, shards, request, workers)
         return _finish(out, shards, request)
@@ -133,45 +133,6 @@ def _checked(*, size: int, seed: int, **counts: int) -> dict[str, Any]:
     if seed < 0:
         raise ValueError(f"seed is {seed}; expected 0 or more")
     return {"format": FORMAT, "seed": seed, "size": size, "counts": {name: counts[name] for name in SPLITS}}
-
-
-def _claim(out: pathlib.Path, request: dict[str, Any]) -> None:
-    """Makes sure that `out` is for this data set, and says so in it."""
-    if out.exists() and not out.is_dir():
-        raise ValueError(f"{out} is a file; expected a folder for the data set")
-    if not (out / INFO).exists():
-        if out.is_dir() and any(not path.name.endswith(".tmp") for path in out.iterdir()):
-            raise ValueError(f"{out} is not empty and holds no {INFO}; choose a new folder or empty this one")
-        # First of all: what else stands in a folder without it is taken for somebody else's.
-        _write(out / INFO, _json({**request, "complete": False}))
-        (out / TRUTH).mkdir(exist_ok=True)
-        return
-    found = _read_info(out)
-    differing = [
-        f"{name} {found.get(name)!r} there, {value!r} asked for"
-        for name, value in request.items()
-        if found.get(name) != value
-    ]
-    if differing:
-        raise ValueError(
-            f"{out} holds another synthetic set ({'; '.join(differing)}); "
-            "choose another folder, or remove it first"
-        )
-    (out / TRUTH).mkdir(exist_ok=True)
-    for path in itertools.chain(out.glob(".*.tmp"), (out / TRUTH).glob(".*.tmp")):
-        path.unlink(missing_ok=True)
-
-
-def _read_info(out: pathlib.Path) -> dict[str, Any]:
-    try:
-        info = json.loads((out / INFO).read_text(encoding="utf-8"))
-    except ValueError as error:
-        raise ValueError(
-            f"{out / INFO} is not readable JSON ({error}); remove the folder and make it again"
-        ) from error
-    if not isinstance(info, dict):
-        raise ValueError(f"{out / INFO} holds a {type(info).__name__}, expected an object; remove the folder")
-    return info
 
 
 def _make_shards(
@@ -230,7 +191,7 @@ def _make_shard(shard: Shard, seed: int, size: int) -> list[Sample]:
 def write_shard(out: pathlib.Path, shard: Shard, samples: list[Sample]) -> None:
     """Writes a shard's files, the records last: where they stand, the rest does too."""
     lines = "".join(json.dumps(sample.summary()) + "\n" for sample in samples)
-    _write(shard.summary(out), lines)
+    dataset_info.write_text(shard.summary(out), lines)
     write_records(shard.truth(out), (sample.truth for sample in samples))
     write_records(shard.records(out), (sample.record for sample in samples))
 
@@ -247,7 +208,7 @@ def _finish(out: pathlib.Path, shards: list[Shard], request: dict[str, Any]) -> 
         [summary["prompt"] for summary in training],
         [summary["misaligned"] for summary in training],
     )
-    _write(out / LEXICON, _json(lexicon()))
+    dataset_info.write_json(out / LEXICON, lexicon())
     files = [path for shard in shards for path in (shard.records(out), shard.truth(out))]
     info = {
         **request,
@@ -255,34 +216,5 @@ def _finish(out: pathlib.Path, shards: list[Shard], request: dict[str, Any]) -> 
         **dataset_statistics(summaries, str(out / VOCABULARY)),
         "sha256": {str(path.relative_to(out)): sha256(path) for path in [*files, out / VOCABULARY]},
     }
-    _write(out / INFO, _json(info))
+    dataset_info.write_info(out, info)
     return info
-
-
-@contextlib.contextmanager
-def _explained(out: pathlib.Path) -> Iterator[None]:
-    """Says what to do about a full disk and about a worker that was killed."""
-    try:
-        yield
-    except concurrent.futures.process.BrokenProcessPool as error:
-        raise OSError(
-            "a worker process was killed, perhaps for want of memory; run the command again: it goes on "
-            "(fewer --workers take less)"
-        ) from error
-    except OSError as error:
-        full = error.errno in (errno.ENOSPC, errno.EDQUOT) or "No space left" in str(error)
-        if not full:
-            raise
-        message = (
-            f"the disk is full while writing {out}; free some space and run the command again: it goes on"
-        )
-        raise OSError(errno.ENOSPC, message) from error
-
-
-def _json(value: object) -> str:
-    return json.dumps(value, indent=1) + "\n"
-
-
-def _write(path: pathlib.Path, text: str) -> None:
-    with atomic_path(path) as temporary:
-        temporary.write_text(text, encoding="utf-8")

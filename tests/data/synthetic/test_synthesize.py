@@ -7,8 +7,8 @@ import pathlib
 import pytest
 
 from richhf.data import mark_misaligned
+from richhf.data.dataset_info import sha256
 from richhf.data.records import read_records
-from richhf.data.synthetic.statistics import sha256
 from richhf.data.synthetic.synthesize import FORMAT, list_shards, synthesize
 
 REQUEST = {"train": 260, "dev": 3, "test": 5, "size": 32, "seed": 4}

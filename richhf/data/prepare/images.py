@@ -1,0 +1,121 @@
+"""Whether an image can be used, and as which bytes."""
+
+import dataclasses
+import functools
+import io
+import warnings
+
+from PIL import Image
+
+from richhf.data.checks import IMAGE_FORMATS, UNDECODABLE, verify_picture
+from richhf.data.prepare.problems import Kind
+
+_READ = (*IMAGE_FORMATS, "WEBP", "BMP", "GIF", "TIFF", "PPM", "JPEG2000", "AVIF")
+_PNG_MODES = ("1", "L", "LA", "I;16", "P", "RGB", "RGBA")
+SUFFIXES = frozenset(
+    {".png", ".jpg", ".jpeg", ".jpe", ".jfif", ".webp", ".bmp", ".dib", ".gif", ".tif", ".tiff"}
+    | {".ppm", ".pgm", ".pnm", ".jp2", ".avif"}
+)
+"""Endings of image files, in lower case."""
+
+
+class UnusableImage(ValueError):
+    """An image that cannot be used.
+
+    Attributes:
+        kind: `Kind.IMAGE` or `Kind.BOMB`.
+        detail: what was found and what was expected.
+    """
+
+    def __init__(self, kind: Kind, detail: str):
+        super().__init__(kind, detail)
+        self.kind, self.detail = kind, detail
+
+
+@dataclasses.dataclass(frozen=True)
+class CheckedImage:
+    """An image that decodes.
+
+    Attributes:
+        encoded: PNG or JPEG; the bytes as found unless they were converted.
+        converted: whether they were.
+        format: the format they were found in, as Pillow names it.
+        width: in pixels.
+        height: in pixels.
+    """
+
+    encoded: bytes
+    converted: bool
+    format: str
+    width: int
+    height: int
+
+
+def check_image(found: bytes, *, max_pixels: int, reencode: bool = False) -> CheckedImage:
+    """Decodes an image to see that it can be, after a look at its size.
+
+    PNG and JPEG keep their bytes. Other formats are converted to PNG without loss, JPEG too if `reencode`;
+    of several frames the first is taken.
+
+    Args:
+        found: the encoded image.
+        max_pixels: the most pixels to decode.
+        reencode: convert JPEG too.
+
+    Raises:
+        UnusableImage: if it has too many pixels or cannot be decoded.
+    """
+    try:
+        with warnings.catch_warnings():
+            # Pillow warns of sizes that `max_pixels` decides on, and of oddities that do no harm.
+            warnings.simplefilter("ignore")
+            image = Image.open(io.BytesIO(found), formats=_formats())
+            pixels = image.width * image.height
+            if pixels > max_pixels:
+                size = f"{image.width} x {image.height} = {pixels:,} pixels"
+                raise UnusableImage(Kind.BOMB, f"{size}; expected at most {max_pixels:,} (--max-pixels)")
+            image.load()
+            # A JPEG with further pictures after the first (MPO) is a JPEG to all who read it.
+            kind = "JPEG" if image.format == "MPO" else str(image.format)
+            if kind in IMAGE_FORMATS:
+                verify_picture(found)
+            convert = kind not in IMAGE_FORMATS or (reencode and kind != "PNG")
+            encoded = _to_png(image) if convert else found
+    except Image.DecompressionBombError as error:
+        raise UnusableImage(Kind.BOMB, f"{error}; expected at most {max_pixels:,} (--max-pixels)") from error
+    except UnusableImage:
+        raise
+    except UNDECODABLE as error:
+        detail = f"{len(found):,} bytes starting with {found[:8]!r} cannot be decoded ({_reason(error)})"
+        raise UnusableImage(Kind.IMAGE, f"{detail}; expected {', '.join(_READ)}") from error
+    return CheckedImage(encoded, convert, kind, image.width, image.height)
+
+
+def image_size(found: bytes) -> tuple[int, int] | None:
+    """Width and height of a PNG or JPEG by its head alone; None if it has none."""
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            return Image.open(io.BytesIO(found), formats=IMAGE_FORMATS).size
+    except UNDECODABLE:
+        return None
+
+
+@functools.cache
+def _formats() -> tuple[str, ...]:
+    """What this Pillow reads of `_READ`."""
+    Image.init()
+    return tuple(name for name in _READ if name in Image.OPEN)
+
+
+def _to_png(image: Image.Image) -> bytes:
+    if image.mode not in _PNG_MODES:
+        image = image.convert("RGB")
+    buffer = io.BytesIO()
+    image.save(buffer, format="PNG")
+    return buffer.getvalue()
+
+
+def _reason(error: BaseException) -> str:
+    """The error without the address of a buffer that some of Pillow's messages hold."""
+    return "no known image format" if "cannot identify" in str(error) else str(error)

@@ -1,0 +1,85 @@
+"""Joining labels with what was fetched: which records there will be, and why others not."""
+
+import collections
+import dataclasses
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+from richhf.data import words
+from richhf.data.prepare.labels import Label, Labels
+from richhf.data.prepare.problems import Kind, Note, Problem
+from richhf.data.prepare.spool import Entry
+from richhf.feedback import SPLITS
+
+
+@dataclasses.dataclass(frozen=True)
+class Pair:
+    """A label record with its image and prompt."""
+
+    label: Label
+    entry: Entry
+
+    def mismatch(self) -> dict[str, Any] | None:
+        """What `dataset_info.json` says where labels differ in number from the prompt's words."""
+        found = len(words.split_words(self.entry.prompt))
+        if found == self.label.labels:
+            return None
+        label = self.label
+        return {
+            "split": label.split,
+            "file": label.file,
+            "index": label.index,
+            "uid": label.uid,
+            "words": found,
+            "labels": label.labels,
+        }
+
+
+def first_entries(entries: Iterable[Entry]) -> dict[str, Entry]:
+    """By uid the first usable place, files in order, then rows, then columns: pieces come in that order."""
+    first: dict[str, Entry] = {}
+    for entry in entries:
+        first.setdefault(entry.uid, entry)
+    return first
+
+
+def join(
+    labels: Labels, entries: Mapping[str, Entry], problems: Sequence[Problem], note: Note
+) -> dict[str, list[Pair]]:
+    """Pairs labels with images.
+
+    Args:
+        labels: in order; records without a usable image are counted in `left_out`.
+        entries: by uid.
+        problems: of the source: why an image that was found cannot be used.
+        note: told of each label whose image was not found at all.
+
+    Returns:
+        pairs by split, in the order of the labels.
+    """
+    pairs: dict[str, list[Pair]] = {split: [] for split in SPLITS}
+    unusable: dict[str, Kind] = {}
+    for problem in problems:
+        if problem.uid and problem.kind != Kind.TABLE:
+            unusable.setdefault(problem.uid, problem.kind)
+    for label in labels.usable:
+        if label.uid in entries:
+            pairs[label.split].append(Pair(label, entries[label.uid]))
+            continue
+        labels.left_out[label.split][unusable.get(label.uid, Kind.NO_IMAGE)] += 1
+        if label.uid not in unusable:
+            detail = "found its uid nowhere among the images; expected it once"
+            note(Problem(Kind.NO_IMAGE, label.file, label.index, detail, label.uid))
+    return pairs
+
+
+def count_images(pairs: Iterable[Pair]) -> dict[str, Any]:
+    """Formats as found, conversions and sizes of the images in use."""
+    entries = [pair.entry for pair in pairs]
+    formats = collections.Counter(entry.format for entry in entries)
+    sizes = collections.Counter(f"{entry.width} x {entry.height}" for entry in entries)
+    return {
+        "formats": dict(sorted(formats.items())),
+        "converted": sum(entry.converted for entry in entries),
+        "sizes": dict(sorted(sizes.items(), key=lambda item: (-item[1], item[0]))),
+    }

@@ -1,0 +1,85 @@
+"""Every kind of bad input, and one case of it: where, what, and which image it is about."""
+
+import dataclasses
+import enum
+from collections.abc import Callable
+from typing import Any
+
+
+class Kind(enum.StrEnum):
+    """What can be wrong, in the order of reports; the value is what they call it."""
+
+    DAMAGED_FILE = "damaged record file"
+    RECORD = "malformed record"
+    MISSING_FEATURE = "missing feature"
+    SCORE = "score outside [0, 1]"
+    LABELS = "labels other than 0 and 1"
+    MAP = "undecodable map"
+    MAP_SIZE = "map not 512 x 512"
+    REPEATED = "repeated uid"
+    UNREADABLE = "unreadable file"
+    TABLE = "bad table line"
+    NO_IMAGE = "no image"
+    NO_PROMPT = "no prompt"
+    IMAGE = "undecodable image"
+    BOMB = "image of too many pixels"
+
+
+@dataclasses.dataclass(frozen=True)
+class Problem:
+    """One case of bad input.
+
+    Attributes:
+        kind: what is wrong.
+        file: where, relative to the folder of labels or of images.
+        index: position in the file from 0: of a record, a row, or a table's line.
+        detail: what was found and what was expected.
+        uid: of the image it is about, where known.
+    """
+
+    kind: Kind
+    file: str
+    index: int
+    detail: str
+    uid: str = ""
+
+    def __str__(self) -> str:
+        return f"{self.place}: {self.kind}: {self.detail}"
+
+    @property
+    def place(self) -> str:
+        """Where it is, and which image it is about."""
+        return f"{self.file}, index {self.index}{f' (uid {self.uid})' if self.uid else ''}"
+
+    def to_json(self) -> dict[str, Any]:
+        """As a dictionary of JSON values."""
+        return dataclasses.asdict(self) | {"kind": self.kind.value}
+
+    @classmethod
+    def from_json(cls, value: dict[str, Any]) -> "Problem":
+        """The inverse of `to_json`."""
+        return cls(**{**value, "kind": Kind(value["kind"])})
+
+
+class BadInput(ValueError):
+    """The first problem, when none is to be passed over.
+
+    Attributes:
+        problem: what it is.
+    """
+
+    def __init__(self, problem: Problem):
+        super().__init__(problem)
+        self.problem = problem
+
+    def __str__(self) -> str:
+        return f"{self.problem}. Without --strict it is counted, listed and left out."
+
+
+Note = Callable[[Problem], None]
+"""What is done with a problem: it is put on a list or, if strict, raised."""
+
+
+def raise_problem(problem: Problem) -> None:
+    """A `Note` that passes nothing over."""
+    raise BadInput(problem)
