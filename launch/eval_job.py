@@ -14,7 +14,7 @@ import seqio
 
 from launch.data_fit import check_data_fit, check_rows, check_vocabulary
 from richhf.atomic import atomic_path
-from richhf.data.datasets import DatasetConfig, EvalBatch, eval_batches
+from richhf.data.datasets import DatasetConfig, EvalBatch, eval_batches, split_tasks
 from richhf.data.records import read_records
 from richhf.evaluation import (
     Gallery,
@@ -32,6 +32,7 @@ from richhf.feedback import SCORES
 from richhf.inference import GalleryExample, write_report
 from richhf.training.checkpoints import find_checkpoint, load_initial_params
 from richhf.training.run_log import read_log
+from tasks.sources import RecordSource
 
 
 def evaluate(
@@ -150,5 +151,15 @@ def param_shapes(model: Any, cfg: DatasetConfig) -> Any:
 
 
 def record_files(provider: seqio.Task | seqio.Mixture, split: str) -> list[Path]:
-    """The record files of a split, in order."""
-    return [Path(file) for task in seqio.get_subtasks(provider) for file in task.source.list_shards(split)]
+    """The record files of a split, in order.
+
+    Raises:
+      ValueError: a task has no rich feedback to evaluate on, as captions have none.
+    """
+    tasks = split_tasks(provider, split)
+    if others := [task.name for task in tasks if not isinstance(task.source, RecordSource)]:
+        raise ValueError(
+            f"{', '.join(others)} has no rich feedback to compare with: set MIXTURE_OR_TASK_NAME to a task "
+            "of feedback alone."
+        )
+    return [Path(file) for task in tasks for file in task.source.list_shards(split)]
