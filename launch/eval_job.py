@@ -65,10 +65,10 @@ def evaluate(
     if register_tasks:
         register_tasks()
     provider = check_data_fit(model, dataset_cfg)
+    labels = record_files(provider, dataset_cfg.split)
     folder = find_checkpoint(checkpoint, step)
     run_dir = folder.parent.parent
     check_vocabulary(provider, run_dir)
-    labels = record_files(provider, dataset_cfg.split)
     count = sum(1 for _ in itertools.islice(read_records(labels), dataset_cfg.num_examples))
     comparisons: dict[str, dict] = {}
     if compare:
