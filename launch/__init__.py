@@ -1,1 +1,1 @@
-"""The doors: jobs started as `python -m launch.train` and `python -m launch.eval`, configured by gin."""
+"""The doors: jobs started as `python -m launch.train` (or `eval`, `benchmark`), configured by gin."""

@@ -3,14 +3,19 @@
 import seqio
 
 import gin
+import launch.benchmark_job
 import launch.eval_job
 import launch.train_job
+import tasks.captioning
+import tasks.mixture
+import tasks.richhf18k
 import tasks.synthetic
 from richhf import models
 from richhf.data.datasets import DatasetConfig
 from richhf.evaluation import Gallery
 from richhf.training import optimizers, schedules, train
 from richhf.training.partitioning import Partitioner
+from tasks.augmentation import Augmentation
 
 # By name. A gin file may put a module before it or not: `models.RAHFConfig` or `RAHFConfig`.
 SOURCES = {
@@ -31,10 +36,15 @@ SOURCES = {
     "partitioning": (Partitioner,),
     "optimizers": (optimizers.adafactor, optimizers.adamw, optimizers.muon),
     "synthetic": (tasks.synthetic.register,),
+    "richhf18k": (tasks.richhf18k.register,),
+    "captioning": (tasks.captioning.register,),
+    "mixture": (tasks.mixture.register,),
+    "augmentation": (Augmentation,),
     "seqio": (seqio.ByteVocabulary, seqio.SentencePieceVocabulary),
     "evaluation": (Gallery,),
     "training": (train.train,),
-    "launch": (launch.eval_job.evaluate, launch.train_job.train_job),
+    "benchmark": (launch.benchmark_job.input_pipeline,),
+    "launch": (launch.benchmark_job.benchmark, launch.eval_job.evaluate, launch.train_job.train_job),
 }
 
 CONFIGURABLES = {

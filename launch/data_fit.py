@@ -9,11 +9,12 @@ import seqio
 import tensorflow as tf
 
 from richhf.atomic import atomic_path
-from richhf.data.datasets import DatasetConfig, get_task
+from richhf.data.datasets import DatasetConfig, get_task, split_tasks
+from richhf.data.features import LENGTHS, MAP_LENGTH, map_side
 from richhf.data.records import Record, read_records
 from richhf.feedback import AUGMENTED_PROMPT, MULTI_HEAD
+from tasks.sources import RecordSource
 
-LENGTHS = ("image", "inputs", "targets")
 VOCABULARY_FILE = "vocabulary.model"
 
 
@@ -38,8 +39,9 @@ def check_data_fit(model: Any, cfg: DatasetConfig) -> seqio.Task | seqio.Mixture
             "(ViTConfig.image_size): set both to the size of the records."
         )
     provider = get_task(cfg)
-    for task in seqio.get_subtasks(provider):
-        check_complete(task.source.list_shards(cfg.split)[0])
+    for task in split_tasks(provider, cfg.split):
+        if isinstance(task.source, RecordSource):
+            check_complete(task.source.list_shards(cfg.split)[0])
     vocabulary, rows = provider.output_features["inputs"].vocabulary, model.config.t5.vocab_size
     if vocabulary.vocab_size > rows:
         raise ValueError(
@@ -85,14 +87,26 @@ def keep_vocabulary(provider: seqio.Task | seqio.Mixture, model_dir: str | Path)
 
 
 def check_lengths(lengths: Mapping[str, int]) -> None:
-    """Raises ValueError unless lengths has exactly the keys of LENGTHS, all positive."""
-    if sorted(lengths) != sorted(LENGTHS) or any(
+    """Raises ValueError unless lengths has the keys of LENGTHS, and perhaps the maps', all positive."""
+    if sorted({*lengths} - {MAP_LENGTH}) != sorted(LENGTHS) or any(
         not isinstance(value, int) or value < 1 for value in lengths.values()
     ):
         raise ValueError(
-            f"TASK_FEATURE_LENGTHS is {dict(lengths)}, expected positive numbers for {', '.join(LENGTHS)}, "
-            "such as "
+            f"TASK_FEATURE_LENGTHS is {dict(lengths)}, expected positive numbers for {', '.join(LENGTHS)} "
+            f"(and {MAP_LENGTH}, where true maps are not as large as images), such as "
             "{'image': 64, 'inputs': 40, 'targets': 40}."
+        )
+
+
+def check_map_size(model: Any, lengths: Mapping[str, int]) -> None:
+    """Raises ValueError unless true maps can be averaged to the predicted maps' size, as the loss does."""
+    side, predicted = map_side(lengths), model.config.map_size
+    if side % predicted:
+        raise ValueError(
+            f"TASK_FEATURE_LENGTHS gives true maps of {side} px ({MAP_LENGTH!r}, or else 'image'), but the "
+            f"model predicts maps of {predicted} px (ViTConfig.image_size / ViTConfig.patch_size, doubled by "
+            "each of HeatmapHeadConfig.deconv_widths), and the loss averages whole blocks: set "
+            f"{MAP_LENGTH!r} to {predicted} or a multiple of it."
         )
 
 
@@ -126,8 +140,9 @@ def explained_reading(provider: seqio.Task | seqio.Mixture, split: str) -> Itera
     try:
         yield
     except tf.errors.OpError as error:
-        for task in seqio.get_subtasks(provider):
-            for file in task.source.list_shards(split):
+        sources = [task.source for task in split_tasks(provider, split)]
+        for source in sources:
+            for file in source.list_shards(split) if isinstance(source, RecordSource) else ():
                 for index, record in enumerate(read_records(file)):
                     check_usable(record, file, index)
         raise ValueError(f"reading {provider.name}, split {split}: {error.message}") from error

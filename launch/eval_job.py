@@ -15,7 +15,7 @@ import seqio
 from launch.data_fit import check_data_fit, check_rows, check_vocabulary, explained_reading
 from launch.gin_config import CONFIG_FILE, check_recorded
 from richhf.atomic import atomic_path
-from richhf.data.datasets import DatasetConfig, EvalBatch, eval_batches
+from richhf.data.datasets import DatasetConfig, EvalBatch, eval_batches, split_tasks
 from richhf.data.records import read_records
 from richhf.evaluation import (
     Gallery,
@@ -33,6 +33,7 @@ from richhf.feedback import SCORES
 from richhf.inference import GalleryExample, write_report
 from richhf.training.checkpoints import find_checkpoint, load_initial_params
 from richhf.training.run_log import read_log
+from tasks.sources import RecordSource
 
 
 def evaluate(
@@ -65,11 +66,11 @@ def evaluate(
     if register_tasks:
         register_tasks()
     provider = check_data_fit(model, dataset_cfg)
+    labels = record_files(provider, dataset_cfg.split)
     folder = find_checkpoint(checkpoint, step)
     run_dir = folder.parent.parent
     check_vocabulary(provider, run_dir)
     check_recorded("SEE_PROMPT", run_dir / CONFIG_FILE)
-    labels = record_files(provider, dataset_cfg.split)
     baseline_files = record_files(provider, baseline_split)
     count = sum(1 for _ in itertools.islice(read_records(labels), dataset_cfg.num_examples))
     comparisons: dict[str, dict] = {}
@@ -154,5 +155,15 @@ def param_shapes(model: Any, cfg: DatasetConfig) -> Any:
 
 
 def record_files(provider: seqio.Task | seqio.Mixture, split: str) -> list[Path]:
-    """The record files of a split, in order."""
-    return [Path(file) for task in seqio.get_subtasks(provider) for file in task.source.list_shards(split)]
+    """The record files of a split, in order.
+
+    Raises:
+      ValueError: a task has no rich feedback to evaluate on, as captions have none.
+    """
+    tasks = split_tasks(provider, split)
+    if others := [task.name for task in tasks if not isinstance(task.source, RecordSource)]:
+        raise ValueError(
+            f"{', '.join(others)} has no rich feedback to compare with: set MIXTURE_OR_TASK_NAME to a task "
+            "of feedback alone."
+        )
+    return [Path(file) for task in tasks for file in task.source.list_shards(split)]

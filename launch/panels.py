@@ -7,6 +7,7 @@ import jax
 import numpy as np
 from jaxtyping import Float, UInt8
 
+from richhf.evaluation import resize_maps
 from richhf.feedback import HEATMAPS
 
 Batch = Mapping[str, np.ndarray]
@@ -36,9 +37,10 @@ class Panels:
             self._batch = {name: value[: min(valid, self._count)] for name, value in batch.items()}
         inputs = {name: self._batch[name] for name in ("image", "encoder_input_tokens")}
         predicted = np.asarray(self._predict(params, inputs))
+        side = self._batch["image"].shape[1:3]
+        true = [resize_maps(self._batch["heatmaps"][:, i] / 255.0, side) for i in range(len(HEATMAPS))]
         return {
-            name: panel(self._batch["image"], self._batch["heatmaps"][:, i] / 255.0, predicted[:, i])
-            for i, name in enumerate(HEATMAPS)
+            name: panel(self._batch["image"], true[i], predicted[:, i]) for i, name in enumerate(HEATMAPS)
         }
 
 

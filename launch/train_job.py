@@ -9,6 +9,7 @@ import numpy as np
 import gin
 from launch.data_fit import (
     check_data_fit,
+    check_map_size,
     check_rows,
     check_vocabulary,
     explained_reading,
@@ -42,7 +43,8 @@ def train_job(
       register_tasks: registers the tasks over their data folder.
       train_eval_dataset_cfg: what to measure the losses on during training; None: nothing.
       initial_checkpoint_path: a run to start from, trained with the same vocabulary.
-      num_panels: how many of its images are drawn for TensorBoard at each evaluation.
+      num_panels: how many of its images are drawn for TensorBoard at each evaluation, if there
+        are true maps.
     """
     if register_tasks:
         register_tasks()
@@ -56,11 +58,15 @@ def train_job(
     iterator = train_iterator(train_dataset_cfg)
     rows = iterator.element_spec["encoder_input_tokens"].shape
     check_rows(model, rows, train_dataset_cfg.mixture_or_task_name)
+    has_maps = "heatmaps" in iterator.element_spec
+    for given in (train_dataset_cfg, train_eval_dataset_cfg):
+        if given and has_maps:
+            check_map_size(model, given.task_feature_lengths)
     settings: dict[str, Any] = {"initial_checkpoint_path": initial_checkpoint_path}
     if train_eval_dataset_cfg:
         cfg = train_eval_dataset_cfg
         settings["eval_batches"] = {cfg.split: lambda: counted_batches(cfg)}
-        if num_panels:
+        if num_panels and has_maps:
             settings["image_panels"] = Panels(model, lambda: next(counted_batches(cfg)), num_panels)
 
     def on_ready():

@@ -31,6 +31,8 @@ TASK_STRINGS = {
     "overall": "overall score",
     "keywords": "misaligned keywords",
 }
+# Asks for a caption of the image, in the pretraining mixture of section 4.1; no output of the feedback.
+CAPTION_TASK_STRING = "caption"
 
 MULTI_HEAD = "multi_head"
 AUGMENTED_PROMPT = "augmented_prompt"

@@ -2,8 +2,12 @@
 
 * `tasks.synthetic`: `synthetic_multi_head`, `synthetic_augmented_prompt` over the set that `richhf
   synthesize` writes.
+* `tasks.richhf18k`: `richhf18k_multi_head`, `richhf18k_augmented_prompt` over what `richhf prepare` writes.
+* `tasks.captioning`: `captions_multi_head`, `captions_augmented_prompt` over TFDS or record files, for
+  pretraining; `mixture` mixes them with the others.
 
 What they share, in the order in which an example meets it: `sources` (records), `corruption` (prompts changed
-on purpose, in training), `preprocessors` (pictures, labels, tokens), `registration` (the tasks put together),
-`metrics`. This is the only room that knows how a task string is put before a prompt.
+on purpose, in training), `preprocessors` (labels, tokens), `pictures` (arrays of the sides asked for),
+`augmentation` (pictures changed by chance, in training), `registration` (the tasks put together), `metrics`.
+This is the only room that knows how a task string is put before a prompt.
 """

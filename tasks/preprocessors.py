@@ -1,4 +1,4 @@
-"""From a parsed record to the task's features: pictures, labels and tokens.
+"""From a parsed record to the task's features: labels and tokens.
 
 Work on words is Python (`richhf.data.words`), called by `tf.numpy_function`; it depends on its arguments
 alone, so that a stream can be saved and continued.
@@ -22,46 +22,12 @@ SHOWN = {"prompt": "shown_prompt", "prompt_misalignment_label": "shown_label"}
 
 def prefix(output: str) -> str:
     """What is put before the prompt to ask for one output, as in `plausibility score: a red cat`."""
-    return f"{feedback.TASK_STRINGS[output]}: "
+    return as_prefix(feedback.TASK_STRINGS[output])
 
 
-@seqio.map_over_dataset
-def decode_pictures(example, sequence_length: Mapping[str, int] | None = None):
-    """Decodes the image and both maps, kept as uint8, and checks their sides.
-
-    Args:
-      example: a parsed record.
-      sequence_length: `image` is the expected side in pixels; nothing is checked without it.
-
-    Returns:
-      The example with `image` uint8 [h w 3] and `heatmaps` uint8 [2 h w] (255 is 1.0), in the order of
-      `HEATMAPS`.
-    """
-    image = tf.io.decode_png(example["image"], channels=3)
-    maps = [
-        tf.io.decode_png(example[records.HEATMAP_FEATURES[name]], channels=1) for name in feedback.HEATMAPS
-    ]
-    side = (sequence_length or {}).get("image")
-    sizes = tf.stack([tf.shape(picture)[:2] for picture in (image, *maps)])
-    expected = sizes[:1] if side is None else tf.constant([[side, side]])
-    check = tf.debugging.Assert(
-        tf.reduce_all(tf.equal(sizes, expected)),
-        [
-            "Record", example["filename"], "has (height, width) of image and both maps",
-            sizes, "but expected is", expected, "for all: set TASK_FEATURE_LENGTHS['image'] to the side of "
-            "the records, or make records of that side (`richhf synthesize --size`).",
-        ],
-        summarize=6,
-    )  # fmt: skip
-    with tf.control_dependencies([check]):
-        image = tf.identity(image)
-    heatmaps = tf.squeeze(tf.stack(maps), -1)
-    dropped = {"image", *records.HEATMAP_FEATURES.values()}
-    kept = {name: value for name, value in example.items() if name not in dropped}
-    if side is not None:
-        image.set_shape([side, side, 3])
-        heatmaps.set_shape([len(maps), side, side])
-    return {**kept, "image": image, "heatmaps": heatmaps}
+def as_prefix(task_string: str) -> str:
+    """A task string as it stands before a prompt."""
+    return f"{task_string}: "
 
 
 @seqio.map_over_dataset(num_parallel_calls=None)

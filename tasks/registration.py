@@ -1,6 +1,6 @@
 """The two tasks of a data set of rich feedback, one for each variant of the model."""
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import Any
 
 import seqio
@@ -8,6 +8,8 @@ import tensorflow as tf
 
 from richhf import feedback
 from tasks import corruption, metrics, preprocessors, sources
+from tasks.augmentation import Augmentation
+from tasks.pictures import picture_steps
 
 ROWS = {feedback.MULTI_HEAD: (None,), feedback.AUGMENTED_PROMPT: feedback.OUTPUTS}
 """The rows of `inputs`: the prompt alone, or one row an output with its task string before the prompt."""
@@ -23,18 +25,21 @@ def add_tasks(
     corrupt_until_example: int | None = None,
     copy_until_example: int = 0,
     see_prompt: bool = True,
+    exact_side: bool = True,
+    augmentation: Augmentation | None = None,
     shuffle_buffer_size: int = 1000,
     advice: str = "",
 ) -> tuple[str, ...]:
     """Registers `{prefix}_multi_head` and `{prefix}_augmented_prompt`, in place of tasks of that name.
 
-    Task features, for an image of `h` = `w` = TASK_FEATURE_LENGTHS["image"] pixels:
+    Task features, for an image of `h` = TASK_FEATURE_LENGTHS["image"] pixels and maps of `m` =
+    TASK_FEATURE_LENGTHS["heatmaps"] (if not given, `h`):
 
     | feature | | |
     |---|---|---|
-    | `image` | uint8 [h w 3] | |
+    | `image` | uint8 [h h 3] | |
     | `inputs` | int32 [t l] | t = 1: the prompt; t = 7: row i asks for `OUTPUTS[i]` |
-    | `heatmaps` | uint8 [2 h w] | 255 is 1.0; order of `HEATMAPS` |
+    | `heatmaps` | uint8 [2 m m] | 255 is 1.0; order of `HEATMAPS` |
     | `heatmap_weights` | f32 [2] | 0 where the label must not train |
     | `scores` | f32 [4] | in [0, 1]; order of `SCORES` |
     | `score_weights` | f32 [4] | |
@@ -53,6 +58,8 @@ def add_tasks(
       corrupt_until_example: corruption stops at this example of the training stream; None: never.
       copy_until_example: before this example of the training stream, keyword targets are the bare prompt.
       see_prompt: False hides the prompt from the model (`tasks.preprocessors.tokenize`).
+      exact_side: whether pictures of another side than asked for are an error, instead of being resized.
+      augmentation: how pictures are changed in training; None: not at all.
       shuffle_buffer_size: encoded records held for shuffling a training stream.
       advice: said when there are no records.
 
@@ -69,10 +76,40 @@ def add_tasks(
                 copy_until_example=copy_until_example,
             ),
         )
-    tokens = seqio.Feature(vocabulary, rank=2)
-    output_features = {
+    names = []
+    for variant in feedback.VARIANTS:
+        name = f"{prefix}_{variant}"
+        make_room(seqio.TaskRegistry, name)
+        seqio.TaskRegistry.add(
+            name,
+            source=sources.RecordSource(
+                split_to_filepattern,
+                exact_side=exact_side,
+                shuffle_buffer_size=shuffle_buffer_size,
+                advice=advice,
+            ),
+            preprocessors=[
+                preprocessors.gather_labels,
+                *corrupt,
+                preprocessors.tokenize(ROWS[variant], see_prompt=see_prompt),
+                *picture_steps(exact_side=exact_side, augmentation=augmentation),
+            ],
+            output_features=task_features(vocabulary),
+            postprocess_fn=metrics.postprocess,
+            metric_fns=[metrics.paper_metrics],
+            shuffle_buffer_size=None,
+        )
+        names.append(name)
+    return tuple(names)
+
+
+def task_features(
+    vocabulary: seqio.Vocabulary, names: Collection[str] | None = None
+) -> dict[str, seqio.Feature]:
+    """The features of the table in `add_tasks`, or those of them that are named, as SeqIO declares them."""
+    features = {
         "image": seqio.ContinuousFeature(dtype=tf.uint8, rank=3),
-        "inputs": tokens,
+        "inputs": seqio.Feature(vocabulary, rank=2),
         "heatmaps": seqio.ContinuousFeature(dtype=tf.uint8, rank=3),
         "heatmap_weights": seqio.ContinuousFeature(dtype=tf.float32),
         "scores": seqio.ContinuousFeature(dtype=tf.float32),
@@ -81,26 +118,10 @@ def add_tasks(
         "word_labels": seqio.ContinuousFeature(dtype=tf.int32),
         "shown_tokens": seqio.ContinuousFeature(dtype=tf.int32),
     }
-    names = []
-    for variant in feedback.VARIANTS:
-        name = f"{prefix}_{variant}"
-        if name in seqio.TaskRegistry.names():
-            seqio.TaskRegistry.remove(name)
-        seqio.TaskRegistry.add(
-            name,
-            source=sources.RecordSource(
-                split_to_filepattern, shuffle_buffer_size=shuffle_buffer_size, advice=advice
-            ),
-            preprocessors=[
-                preprocessors.gather_labels,
-                *corrupt,
-                preprocessors.tokenize(ROWS[variant], see_prompt=see_prompt),
-                preprocessors.decode_pictures,
-            ],
-            output_features=output_features,
-            postprocess_fn=metrics.postprocess,
-            metric_fns=[metrics.paper_metrics],
-            shuffle_buffer_size=None,
-        )
-        names.append(name)
-    return tuple(names)
+    return {name: feature for name, feature in features.items() if names is None or name in names}
+
+
+def make_room(registry: Any, name: str) -> None:
+    """Removes what a SeqIO registry has under a name, if anything, so that it can be registered anew."""
+    if name in registry.names():
+        registry.remove(name)

@@ -1,11 +1,13 @@
-"""Where tasks read their records: TFRecord files of rich feedback, shuffled before anything is decoded."""
+"""Where tasks read their records: TFRecord files, shuffled before anything is decoded."""
 
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
 import seqio
 import tensorflow as tf
+import tensorflow_datasets as tfds
 
 from richhf.data import records
 
@@ -14,8 +16,8 @@ TRAINING = "in_training"
 OPEN_FILES = 16
 
 
-class RecordSource(seqio.TFExampleDataSource):
-    """Records of rich feedback, one `tf.train.Example` an image, in the order of the files unless shuffled.
+class ExampleSource(seqio.TFExampleDataSource):
+    """Files of `tf.train.Example`, one an image, in the order of the files unless shuffled.
 
     Two things differ from `seqio.TFExampleDataSource`:
 
@@ -23,29 +25,26 @@ class RecordSource(seqio.TFExampleDataSource):
       of 512 px takes about 100 MB this way and 1.3 GB the other, both in memory and in every saved iterator.
     * Each example says whether it belongs to a training stream (`in_training`). SeqIO tells preprocessors
       neither the split nor whether they feed training, and some may only ever touch training
-      (`tasks.corruption`). Training is what is both of split `train` and shuffled: training loops shuffle
-      (T5X's too), evaluation of the training split does not.
+      (`tasks.corruption`, `tasks.augmentation`). Training is what is both of split `train` and shuffled:
+      training loops shuffle (T5X's too), evaluation of the training split does not.
     """
 
     def __init__(
-        self, split_to_filepattern: Mapping[str, str], *, shuffle_buffer_size: int = 1000, advice: str = ""
+        self,
+        split_to_filepattern: Mapping[str, str],
+        features: Mapping[str, Any],
+        *,
+        shuffle_buffer_size: int = 1000,
+        advice: str = "",
     ):
         """A source over file patterns.
 
         Args:
           split_to_filepattern: a glob pattern for each split.
+          features: what to parse of each example, as `tf.io.parse_single_example` takes it.
           shuffle_buffer_size: records held for shuffling.
           advice: what to do when a pattern matches nothing, said in the error.
         """
-        names = [
-            *records.HEATMAP_FEATURES.values(),
-            "prompt_misalignment_label",
-            "filename",
-            "image",
-            "prompt",
-        ]
-        features = {name: tf.io.FixedLenFeature([], tf.string) for name in names}
-        features |= {name: tf.io.FixedLenFeature([], tf.float32) for name in records.SCORE_FEATURES.values()}
         super().__init__(split_to_filepattern, features, performs_internal_shuffling=True)
         self._buffer = shuffle_buffer_size
         self._advice = advice
@@ -97,5 +96,106 @@ class RecordSource(seqio.TFExampleDataSource):
         )
         if shuffle:
             dataset = dataset.shuffle(self._buffer, seed=seed)
-        training = tf.constant(shuffle and split == "train")
-        return dataset.map(lambda record: {**self.parse_fn(record), TRAINING: training})
+        return dataset.map(lambda record: mark_training(self.parse_fn(record), split, shuffle))
+
+
+class RecordSource(ExampleSource):
+    """Records of rich feedback that have image and prompt."""
+
+    def __init__(
+        self,
+        split_to_filepattern: Mapping[str, str],
+        *,
+        exact_side: bool = False,
+        shuffle_buffer_size: int = 1000,
+        advice: str = "",
+    ):
+        """A source over file patterns.
+
+        Args:
+          split_to_filepattern: a glob pattern for each split.
+          exact_side: whether pictures of another side than asked for are an error (`richhf.data.datasets`
+            looks at the first record before anything else happens).
+          shuffle_buffer_size: records held for shuffling.
+          advice: what to do when a pattern matches nothing, said in the error.
+        """
+        texts = [*records.HEATMAP_FEATURES.values(), records.LABEL_FEATURE, "filename", "image", "prompt"]
+        features = {name: tf.io.FixedLenFeature([], tf.string) for name in texts}
+        features |= {name: tf.io.FixedLenFeature([], tf.float32) for name in records.SCORE_FEATURES.values()}
+        super().__init__(
+            split_to_filepattern, features, shuffle_buffer_size=shuffle_buffer_size, advice=advice
+        )
+        self.exact_side = exact_side
+
+
+class TfdsImageSource(seqio.TfdsDataSource):
+    """A TFDS data set that is on disk already, its feature `image` left encoded; shuffled like files here.
+
+    Nothing is downloaded, ever: a training should not begin with tens of gigabytes.
+    """
+
+    def __init__(
+        self, tfds_name: str, splits: Mapping[str, str], *, data_dir: str | None, shuffle_buffer_size: int
+    ):
+        """A source over `tfds_name` (with its version, as in `coco_captions/2014:1.1.0`).
+
+        Args:
+          tfds_name: name, perhaps configuration, and version.
+          splits: TFDS split, or a sum or slice of some, for each split.
+          data_dir: where TFDS keeps its data; its default if None.
+          shuffle_buffer_size: examples held for shuffling.
+        """
+        super().__init__(
+            tfds_name,
+            tfds_data_dir=data_dir,
+            splits=dict(splits),
+            decoders={"image": tfds.decode.SkipDecoding()},
+            read_only=True,
+        )
+        self._performs_internal_shuffling = True
+        self._buffer = shuffle_buffer_size
+
+    def num_input_examples(self, split: str) -> None:
+        """Not told: SeqIO would keep a small data set in memory, in the order of its first epoch."""
+        return None
+
+    def list_shards(self, split: str) -> Sequence[str]:
+        """The files of a split.
+
+        Raises:
+          ValueError: the data set is not on disk.
+        """
+        name, folder = self.tfds_dataset.name, self.tfds_dataset.data_dir
+        try:
+            builder = tfds.builder(name, data_dir=folder, try_gcs=False)
+            there = builder.info.splits
+        except (tfds.core.DatasetNotFoundError, tfds.core.registered.DatasetNotFoundError):
+            builder, there = None, {}
+        if not there:
+            where = folder or os.path.join("~", "tensorflow_datasets")
+            raise ValueError(
+                f"The TFDS data set {name} is not in {builder.data_dir if builder else where}, and is not "
+                f"downloaded from here: `tfds build {name.partition(':')[0]}` makes it (with --data_dir for "
+                "another place), or give captions as record files."
+            )
+        return super().list_shards(split)
+
+    def get_dataset(
+        self,
+        split: str = "train",
+        shuffle: bool = True,
+        seed: int | None = None,
+        shard_info: seqio.ShardInfo | None = None,
+        **kwargs,
+    ) -> tf.data.Dataset:
+        """The examples of a split, once through; `image` is bytes."""
+        self.list_shards(split)
+        dataset = super().get_dataset(split, shuffle, seed, shard_info)
+        if shuffle:
+            dataset = dataset.shuffle(self._buffer, seed=seed)
+        return dataset.map(lambda example: mark_training(example, split, shuffle))
+
+
+def mark_training(example: Mapping[str, Any], split: str, shuffle: bool) -> dict[str, Any]:
+    """The example with `in_training`."""
+    return {**example, TRAINING: tf.constant(shuffle and split == "train")}

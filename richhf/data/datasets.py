@@ -17,7 +17,7 @@ import tensorflow as tf
 from clu.data import dataset_iterator
 
 from richhf.data import records
-from richhf.data.features import RichFeedbackFeatureConverter
+from richhf.data.features import RichFeedbackFeatureConverter, map_side
 
 _Spec = seqio.FeatureConverter.FeatureSpec
 EVALUATION_FEATURES = {
@@ -34,7 +34,8 @@ class DatasetConfig:
 
     Attributes:
       mixture_or_task_name: a registered SeqIO task or mixture.
-      task_feature_lengths: `image` (side in pixels), `inputs` and `targets` (tokens).
+      task_feature_lengths: `image` (side in pixels), `inputs` and `targets` (tokens), and `heatmaps` (side of
+        the true maps in pixels) where it is not the image's.
       split: `train`, `dev` or `test`.
       batch_size: examples in a batch, over all hosts.
       shuffle: whether to shuffle. A stream of the training split is one for training (prompt corruption) only
@@ -86,8 +87,9 @@ def get_task(cfg: DatasetConfig) -> seqio.Task | seqio.Mixture:
       The provider.
 
     Raises:
-      ValueError: for an unknown task or split, no record files, a file cut short, images of another side, no
-        vocabulary, no examples asked for, or a batch that hosts cannot share.
+      ValueError: for an unknown task or split, no record files, a file cut short, pictures of another side
+        where the task does not resize them, no vocabulary, no examples asked for, or a batch that hosts
+        cannot share.
     """
     if cfg.module:
         importlib.import_module(cfg.module)
@@ -110,18 +112,22 @@ def get_task(cfg: DatasetConfig) -> seqio.Task | seqio.Mixture:
         )
     if cfg.num_examples is not None and cfg.num_examples < 1:
         raise ValueError(f"num_examples is {cfg.num_examples}; expected at least 1, or None for all.")
-    for task in seqio.get_subtasks(provider):
+    for task in split_tasks(provider, cfg.split):
         files = task.source.list_shards(cfg.split)
         if isinstance(task.source, seqio.TFExampleDataSource):
-            _check_files(files, cfg.task_feature_lengths.get("image"))
-    vocabulary = provider.output_features["inputs"].vocabulary
-    path = getattr(vocabulary, "sentencepiece_model_file", None)
-    if path and not tf.io.gfile.exists(path):
-        raise ValueError(
-            f"The vocabulary of {name}, {path}, does not exist: `richhf synthesize` writes "
-            f"{os.path.basename(path)} beside the records; for other data give the task a vocabulary."
-        )
+            local = [file for file in files if os.path.isfile(file)]
+            _check_whole(local)
+            if local and getattr(task.source, "exact_side", False):
+                _check_sides(local[0], cfg.task_feature_lengths)
+    path = getattr(provider.output_features["inputs"].vocabulary, "sentencepiece_model_file", None)
+    if path:
+        _check_vocabulary_file(name, path)
     return provider
+
+
+def split_tasks(provider: seqio.Task | seqio.Mixture, split: str) -> list[seqio.Task]:
+    """The tasks of a mixture that have a split (a task is a mixture of itself), in the mixture's order."""
+    return [task for task in seqio.get_subtasks(provider) if split in task.splits]
 
 
 def train_iterator(cfg: DatasetConfig) -> dataset_iterator.TfDatasetIterator:
@@ -156,7 +162,11 @@ def train_iterator(cfg: DatasetConfig) -> dataset_iterator.TfDatasetIterator:
         seed=cfg.seed,
         trim_output_features=False,
     )
-    dataset = dataset.batch(cfg.batch_size // hosts, drop_remainder=True).prefetch(2).with_options(_options())
+    dataset = (
+        dataset.batch(cfg.batch_size // hosts, drop_remainder=True)
+        .prefetch(2)
+        .with_options(pipeline_options())
+    )
     return dataset_iterator.TfDatasetIterator(dataset, checkpoint=True)
 
 
@@ -196,7 +206,7 @@ def eval_batches(cfg: DatasetConfig) -> Iterator[EvalBatch]:
 def _whole_batches(cfg: DatasetConfig, provider: seqio.Task | seqio.Mixture) -> tf.data.Dataset:
     converter = RichFeedbackFeatureConverter(passthrough_features=EVALUATION_FEATURES)
     parts = []
-    for task in seqio.get_subtasks(provider):
+    for task in split_tasks(provider, cfg.split):
         dataset = task.get_dataset(
             cfg.task_feature_lengths,
             split=cfg.split,
@@ -209,10 +219,10 @@ def _whole_batches(cfg: DatasetConfig, provider: seqio.Task | seqio.Mixture) -> 
     whole = functools.reduce(lambda before, part: before.concatenate(part), parts)
     if cfg.num_examples is not None:
         whole = whole.take(cfg.num_examples)
-    return whole.batch(cfg.batch_size).prefetch(1).with_options(_options())
+    return whole.batch(cfg.batch_size).prefetch(1).with_options(pipeline_options())
 
 
-def _options() -> tf.data.Options:
+def pipeline_options() -> tf.data.Options:
     """Leaves threads and buffers as written: as fast here, and no more of either than the pipeline names."""
     options = tf.data.Options()
     options.autotune.enabled = False
@@ -226,10 +236,9 @@ def _fill(values: np.ndarray, rows: int, fill: int) -> np.ndarray:
     return np.concatenate([values, padding])
 
 
-def _check_files(files: Sequence[str], side: int | None) -> None:
-    """Checks that no local file is cut short, by its records' lengths alone, and the first image's side."""
-    local = [file for file in files if os.path.isfile(file)]
-    for file in local:
+def _check_whole(files: Sequence[str]) -> None:
+    """Checks that no file is cut short, by its records' lengths alone."""
+    for file in files:
         size, position, count, header = os.path.getsize(file), 0, 0, bytes(8)
         with open(file, "rb") as stream:
             while position < size:
@@ -243,14 +252,36 @@ def _check_files(files: Sequence[str], side: int | None) -> None:
                 f"{file} is cut short or no record file: record {count - 1} ends at byte {position}, the "
                 f"file at {size}. Copy it again, or remove it and make it again."
             )
-    record = next(records.read_records(local[0]), None) if local and side else None
+
+
+def _check_sides(file: str, lengths: Mapping[str, int]) -> None:
+    """Checks the sides of the first record's image and maps."""
+    record = next(records.read_records(file), None) if "image" in lengths else None
     if record is None or record.image is None:
         return
-    sizes = {record.decode_image().shape[:2], *(heatmap.shape for heatmap in record.heatmaps.values())}
-    if sizes != {(side, side)}:
+    for what, name, pictures, side in (
+        ("images", "image", [record.decode_image()], lengths["image"]),
+        ("maps", "heatmaps", list(record.heatmaps.values()), map_side(lengths)),
+    ):
+        sizes = {picture.shape[:2] for picture in pictures}
+        if sizes != {(side, side)}:
+            raise ValueError(
+                f"{file} has {what} of (height, width) {sorted(sizes)}, expected {(side, side)}: set "
+                f"TASK_FEATURE_LENGTHS[{name!r}] to the records' (for images also the model's image size), "
+                "or make new records."
+            )
+
+
+def _check_vocabulary_file(name: str, path: str) -> None:
+    try:
+        problem = None if tf.io.gfile.exists(path) else "does not exist"
+    except tf.errors.OpError as error:
+        problem = f"cannot be read ({error.message.splitlines()[0]})"
+    if problem:
         raise ValueError(
-            f"{local[0]} has images and maps of (height, width) {sorted(sizes)}, expected {(side, side)}: "
-            f"set TASK_FEATURE_LENGTHS['image'] and the model's image size to that, or make new records."
+            f"The vocabulary of {name}, {path}, {problem}. `richhf synthesize` writes one beside its "
+            "records; for other data name a SentencePiece model that can be read: VOCABULARY in gin, or "
+            "`vocabulary` where the task is registered."
         )
 
 

@@ -13,6 +13,8 @@ _Spec = seqio.FeatureConverter.FeatureSpec
 
 LENGTHS = ("image", "inputs", "targets")
 """What TASK_FEATURE_LENGTHS names: side of the image in pixels, tokens of a prompt row and of the target."""
+MAP_LENGTH = "heatmaps"
+"""What it may name beside them: the side of the true maps in pixels; that of the image if it does not."""
 
 _LABELS = {
     "heatmaps": ("heatmaps", "heatmap_weights"),
@@ -30,9 +32,9 @@ class RichFeedbackFeatureConverter(seqio.FeatureConverter):
 
     | task feature | model feature | |
     |---|---|---|
-    | `image` uint8 [h w 3] | the same | |
+    | `image` uint8 [h h 3] | the same | |
     | `inputs` int32 [t <=l] | `encoder_input_tokens` int32 [t l] | padded with 0 |
-    | `heatmaps` uint8 [2 h w] | the same | |
+    | `heatmaps` uint8 [2 m m] | the same | |
     | `heatmap_weights` f32 [2] | the same | |
     | `scores` f32 [4] | the same | |
     | `score_weights` f32 [4] | the same | |
@@ -42,17 +44,19 @@ class RichFeedbackFeatureConverter(seqio.FeatureConverter):
     | `word_labels` int32 [<=l] | the same, [l] | padded with -1 |
     | `shown_tokens` int32 [<=l] | the same, [l] | padded with 0 |
 
-    Lengths are `{"image": h, "inputs": l, "targets": k}`; lengths of further task features may be given (as
-    `seqio.Evaluator` does) and say nothing new. A data set without one kind of label (`heatmaps` or `scores`
+    Lengths are `{"image": h, "heatmaps": m, "inputs": l, "targets": k}`; maps have the image's side where
+    `heatmaps` is not given. Lengths of further task features may be given (as `seqio.Evaluator` does) and say
+    nothing new. A data set without one kind of label (`heatmaps` or `scores`
     with their weights, `targets`, `word_labels`, `shown_tokens`), as captions are, gives batches without it,
     and its head is not run. Examples are never packed: one is one image.
 
-    Worked example (an image of one pixel), with lengths `{"image": 1, "inputs": 5, "targets": 4}`:
+    Worked example (an image of one pixel, maps of four), with lengths `{"image": 1, "heatmaps": 2,
+    "inputs": 5, "targets": 4}`:
 
         {
             "image": [[[255, 0, 0]]],
             "inputs": [[7, 8, 5, 1]],
-            "heatmaps": [[[255]], [[0]]],
+            "heatmaps": [[[255, 85], [0, 0]], [[0, 0], [0, 0]]],
             "heatmap_weights": [1, 0],
             "scores": [0.25, 1, 0, 0.5],
             "score_weights": [1, 0, 1, 0],
@@ -66,7 +70,7 @@ class RichFeedbackFeatureConverter(seqio.FeatureConverter):
         {
             "image": [[[255, 0, 0]]],
             "encoder_input_tokens": [[7, 8, 5, 1, 0]],
-            "heatmaps": [[[255]], [[0]]],
+            "heatmaps": [[[255, 85], [0, 0]], [[0, 0], [0, 0]]],
             "heatmap_weights": [1, 0],
             "scores": [0.25, 1, 0, 0.5],
             "score_weights": [1, 0, 1, 0],
@@ -120,7 +124,7 @@ class RichFeedbackFeatureConverter(seqio.FeatureConverter):
 
         Args:
           ds: task features, unbatched.
-          task_feature_lengths: `image`, `inputs` and `targets`.
+          task_feature_lengths: `image`, `inputs` and `targets`, and perhaps `heatmaps`.
 
         Returns:
           Model features, static shapes.
@@ -157,9 +161,8 @@ class RichFeedbackFeatureConverter(seqio.FeatureConverter):
             tokens = features.pop("inputs")
             features["encoder_input_tokens"] = _pad("inputs", tokens, task_feature_lengths["inputs"])
             if "heatmaps" in features:
-                features["heatmaps"] = tf.ensure_shape(
-                    features["heatmaps"], [len(feedback.HEATMAPS), side, side]
-                )
+                shape = [len(feedback.HEATMAPS), *[task_feature_lengths[MAP_LENGTH]] * 2]
+                features["heatmaps"] = tf.ensure_shape(features["heatmaps"], shape)
             for name, fill in (("word_labels", -1), ("shown_tokens", 0)):
                 if name in features:
                     features[name] = _pad(name, features[name], task_feature_lengths["inputs"], fill=fill)
@@ -187,20 +190,25 @@ class RichFeedbackFeatureConverter(seqio.FeatureConverter):
         return tuple(name for name in self.TASK_FEATURES if name in wanted)
 
     def _all_lengths(self, given: Mapping[str, int]) -> dict[str, int]:
-        """Lengths of all task features, from those of `LENGTHS`."""
+        """Lengths of all task features, from those of `LENGTHS` and the maps'."""
         known = {*self.TASK_FEATURES, *self._passthrough_features}
         missing, extra = [n for n in LENGTHS if n not in given], [n for n in given if n not in known]
         if missing or extra:
             raise ValueError(
-                f"TASK_FEATURE_LENGTHS names {sorted(given)}, expected {list(LENGTHS)}: missing "
-                f"{missing}, unknown {extra}.{_hint(extra, list(LENGTHS))}"
+                f"TASK_FEATURE_LENGTHS names {sorted(given)}, expected {list(LENGTHS)} and perhaps "
+                f"{MAP_LENGTH!r}: missing {missing}, unknown {extra}.{_hint(extra, [*LENGTHS, MAP_LENGTH])}"
             )
         lengths = {name: int(given[name]) for name in LENGTHS}
-        lengths |= {"heatmaps": lengths["image"]}
+        lengths[MAP_LENGTH] = map_side(given)
         lengths |= dict.fromkeys(("word_labels", "shown_tokens"), lengths["inputs"])
         lengths |= dict.fromkeys(("scores", "score_weights"), len(feedback.SCORES))
         lengths["heatmap_weights"] = len(feedback.HEATMAPS)
         return dict.fromkeys(self._passthrough_features, 1) | lengths
+
+
+def map_side(lengths: Mapping[str, int]) -> int:
+    """The side of the true maps in pixels, by TASK_FEATURE_LENGTHS."""
+    return int(lengths.get(MAP_LENGTH, lengths["image"]))
 
 
 def _pad(name: str, tokens: tf.Tensor, length: int, *, fill: int = 0) -> tf.Tensor:

@@ -8,7 +8,7 @@ import tensorflow as tf
 
 from richhf.data.features import RichFeedbackFeatureConverter
 
-LENGTHS = {"image": 1, "inputs": 5, "targets": 4}
+LENGTHS = {"image": 1, "heatmaps": 2, "inputs": 5, "targets": 4}
 
 
 def worked_example() -> tuple[dict, dict]:
@@ -43,6 +43,15 @@ def test_worked_example():
         np.testing.assert_array_equal(result[name], value, err_msg=name)
         assert result[name].dtype == RichFeedbackFeatureConverter.MODEL_FEATURES[name].dtype.as_numpy_dtype
         assert converted.element_spec[name].shape.is_fully_defined(), name
+
+
+def test_maps_have_the_side_of_the_image_unless_another_is_given():
+    before, _ = worked_example()
+    lengths = {name: LENGTHS[name] for name in ("image", "inputs", "targets")}
+    converted = RichFeedbackFeatureConverter()(as_dataset(before, heatmaps=np.zeros((2, 1, 1))), lengths)
+    assert converted.element_spec["heatmaps"].shape == (2, 1, 1)
+    with pytest.raises(ValueError, match=r"\(2, 2, 2\).*\(2, 1, 1\)"):
+        RichFeedbackFeatureConverter()(as_dataset(before), lengths)
 
 
 def test_empty_targets_train_nothing():

@@ -47,13 +47,13 @@ def data_dir(tmp_path_factory):
 
 @pytest.fixture
 def gin_files(tmp_path, monkeypatch):
-    """Arguments for one of the shipped models, shrunk, and one of the shipped runs."""
+    """Arguments for one of the shipped models, shrunk, one of the shipped runs and one of the data sets."""
     monkeypatch.chdir(ROOT)
     shrunk = tmp_path / "shrunk.gin"
     shrunk.write_text(SHRUNK)
-    yield lambda model, run: [
+    yield lambda model, run, data="synthetic": [
         f"--gin_file=gin/models/{model}.gin",
-        "--gin_file=gin/data/synthetic.gin",
+        f"--gin_file=gin/data/{data}.gin",
         f"--gin_file=gin/runs/{run}.gin",
         f"--gin_file={shrunk}",
     ]
@@ -64,7 +64,7 @@ def gin_files(tmp_path, monkeypatch):
 def train(gin_files, data_dir, tmp_path):
     """Runs launch.train in this process; returns its exit status."""
 
-    def run(*arguments, model="tiny_multi_head", name="run", steps=2):
+    def run(*arguments, model="tiny_multi_head", name="run", steps=2, data="synthetic"):
         common = {
             "MODEL_DIR": tmp_path / name,
             "DATA_DIR": data_dir,
@@ -73,7 +73,7 @@ def train(gin_files, data_dir, tmp_path):
             "LR_FACTORS": "constant",
         }
         flags = [f"--gin.{name}={value}" for name, value in common.items()]
-        return launch_train.main([*gin_files(model, "train"), *flags, *arguments])
+        return launch_train.main([*gin_files(model, "train", data), *flags, *arguments])
 
     return run
 
@@ -82,8 +82,8 @@ def train(gin_files, data_dir, tmp_path):
 def evaluate(gin_files, data_dir, tmp_path):
     """Runs launch.eval in this process; returns its exit status."""
 
-    def run(*arguments, model="tiny_multi_head", name="run"):
+    def run(*arguments, model="tiny_multi_head", name="run", data="synthetic"):
         flags = [f"--gin.MODEL_DIR={tmp_path / name}", f"--gin.DATA_DIR={data_dir}"]
-        return launch_eval.main([*gin_files(model, "eval"), *flags, *arguments])
+        return launch_eval.main([*gin_files(model, "eval", data), *flags, *arguments])
 
     return run

@@ -1,12 +1,15 @@
 """A folder of small hand-made records with their vocabulary and lexicon: what `richhf synthesize` writes, in
 little."""
 
+import io
 import itertools
 import json
 
 import numpy as np
 import pytest
 import sentencepiece
+import seqio
+from PIL import Image
 
 from richhf import feedback
 from richhf.data import records
@@ -77,3 +80,44 @@ def folder(tmp_path_factory):
 @pytest.fixture(scope="session")
 def lengths():
     return {"image": SIDE, "inputs": 40, "targets": 40}
+
+
+@pytest.fixture(scope="session")
+def vocabulary(folder):
+    return seqio.SentencePieceVocabulary(str(folder / "vocabulary.model"))
+
+
+def encode_jpeg(image: np.ndarray) -> bytes:
+    buffer = io.BytesIO()
+    Image.fromarray(image).save(buffer, format="JPEG", quality=95)
+    return buffer.getvalue()
+
+
+SIZES = ((40, 40, "png"), (64, 48, "jpeg"), (96, 96, "jpeg"), (24, 20, "png"), (32, 32, "png"))
+MAP_SIDE = 64
+
+
+@pytest.fixture(scope="session")
+def prepared(tmp_path_factory):
+    """What `richhf prepare` writes, in little: images of several sizes and formats, maps of 64 px.
+
+    20 train in 2 files, 6 dev, 5 test; the test split's third record has a label too few.
+    """
+    path = tmp_path_factory.mktemp("prepared")
+
+    def make(index: int, split: str) -> records.Record:
+        rng = np.random.default_rng(index)
+        height, width, kind = SIZES[index % len(SIZES)]
+        base = make_record(index, split=split, labels=(1, 1) if (split, index) == ("test", 2) else None)
+        coarse = Image.fromarray(rng.integers(0, 256, (4, 4, 3), dtype=np.uint8))
+        image = np.asarray(coarse.resize((width, height), Image.Resampling.BICUBIC))
+        maps = {name: np.kron(m, np.ones((4, 4), np.uint8)) for name, m in base.heatmaps.items()}
+        encoded = encode_jpeg(image) if kind == "jpeg" else records.encode_png(image)
+        return records.Record(**{**vars(base), "image": encoded, "heatmaps": maps})
+
+    for split, count, shards in (("train", 20, 2), ("dev", 6, 1), ("test", 5, 1)):
+        made = [make(index, split) for index in range(count)]
+        for shard in range(shards):
+            file = path / f"{split}-{shard:05d}-of-{shards:05d}.tfrecord"
+            records.write_records(file, made[shard::shards])
+    return path

@@ -10,11 +10,6 @@ PROMPT, LABEL = b"a red square", b"1 0 1"
 
 
 @pytest.fixture(scope="module")
-def vocabulary(folder):
-    return seqio.SentencePieceVocabulary(str(folder / "vocabulary.model"))
-
-
-@pytest.fixture(scope="module")
 def encoder(vocabulary):
     features = {name: seqio.Feature(vocabulary) for name in ("inputs", "targets")}
 
