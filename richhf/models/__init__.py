@@ -12,7 +12,9 @@ from richhf.models.losses import HeatmapLoss, ImageWordLoss, KeywordLoss, ScoreL
 # The model.
 from richhf.models.model import RichFeedbackModel, parameter_counts
 from richhf.models.rahf import RAHF, RAHFConfig, RAHFOutput
-from richhf.models.t5 import T5, T5Config
+from richhf.models.stack import stack_layers, unstack_layers
+from richhf.models.t5 import T5
+from richhf.models.t5_layers import T5Config
 from richhf.models.vit import ViT, ViTConfig, resample_position_embedding
 
 __all__ = [
@@ -36,4 +38,6 @@ __all__ = [
     "analytic_flops",
     "parameter_counts",
     "resample_position_embedding",
+    "stack_layers",
+    "unstack_layers",
 ]
