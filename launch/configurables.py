@@ -4,6 +4,7 @@ import seqio
 
 import gin
 import launch.eval_job
+import launch.precompile_job
 import launch.train_job
 import tasks.synthetic
 from richhf import models
@@ -34,7 +35,7 @@ SOURCES = {
     "seqio": (seqio.ByteVocabulary, seqio.SentencePieceVocabulary),
     "evaluation": (Gallery,),
     "training": (train.train,),
-    "launch": (launch.eval_job.evaluate, launch.train_job.train_job),
+    "launch": (launch.eval_job.evaluate, launch.precompile_job.precompile, launch.train_job.train_job),
 }
 
 CONFIGURABLES = {

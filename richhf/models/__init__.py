@@ -10,7 +10,7 @@ from richhf.models.heads import HeatmapHead, HeatmapHeadConfig, ScoreHead, Score
 from richhf.models.losses import HeatmapLoss, ImageWordLoss, KeywordLoss, ScoreLoss, WordLoss
 
 # The model.
-from richhf.models.model import RichFeedbackModel, parameter_counts
+from richhf.models.model import RichFeedbackModel, parameter_counts, parameter_parts
 from richhf.models.rahf import RAHF, RAHFConfig, RAHFOutput
 from richhf.models.stack import stack_layers, unstack_layers
 from richhf.models.t5 import T5
@@ -37,6 +37,7 @@ __all__ = [
     "WordLoss",
     "analytic_flops",
     "parameter_counts",
+    "parameter_parts",
     "resample_position_embedding",
     "stack_layers",
     "unstack_layers",
