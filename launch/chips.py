@@ -74,8 +74,9 @@ class Topology:
             flag = f"--xla_force_host_platform_device_count={self.size}"
             os.environ["XLA_FLAGS"] = f"{os.environ.get('XLA_FLAGS', '')} {flag}".strip()
         else:
-            # libtpu would ask the network what machine this is.
+            # libtpu would ask the network what machine this is, and keep out other processes: nothing runs.
             os.environ.setdefault("TPU_SKIP_MDS_QUERY", "1")
+            os.environ.setdefault("ALLOW_MULTIPLE_LIBTPU_LOAD", "1")
 
     def devices(self) -> tuple[Any, ...]:
         """The devices: one a chip; TPUs to compile for, not to run on.
@@ -103,9 +104,8 @@ class Topology:
             description = topologies.get_topology_desc(platform="tpu", topology_name=self.name, **settings)
         except Exception as error:
             if importable_libtpu():
-                raise ValueError(
-                    f"{self.name}: {_first_line(error)}{_slices(self.chip, self.name)}"
-                ) from error
+                hint = _slices(self.chip, self.name) if "INVALID_ARGUMENT" in str(error) else ""
+                raise ValueError(f"{self.name}: {_first_line(error)}{hint}") from error
             raise ValueError(
                 f"{self.name} needs libtpu, which compiles for TPUs without one: pip install -e '.[tpu]' "
                 f"(or use --topology=cpu:{self.size}, which compiles for {self.size} virtual CPU devices)."

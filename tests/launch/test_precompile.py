@@ -30,7 +30,7 @@ def arguments(gin_files, monkeypatch):
     """What configures a shrunk model, without a folder of data or of a model."""
     # The command sets the environment of its own process, which here is that of all tests.
     assert len(jax.devices()) == 8
-    for name in ("JAX_PLATFORMS", "XLA_FLAGS", "TPU_SKIP_MDS_QUERY"):
+    for name in ("JAX_PLATFORMS", "XLA_FLAGS", "TPU_SKIP_MDS_QUERY", "ALLOW_MULTIPLE_LIBTPU_LOAD"):
         monkeypatch.setenv(name, os.environ.get(name, ""))
 
     def make(model="tiny_multi_head", run="train"):
