@@ -2,7 +2,7 @@
 
 import os
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 from richhf.quiet import quiet_import
 
@@ -11,7 +11,16 @@ TRACEBACK = "RICHHF_TRACEBACK"
 AGAIN = "run the same command again to go on"
 
 
-def run(name: str, usage: str, job: Callable[[], None], argv: Sequence[str] | None = None) -> int:
+def run(
+    name: str,
+    usage: str,
+    job: Callable[[], int | None],
+    argv: Sequence[str] | None = None,
+    *,
+    options: Mapping[str, str] | None = None,
+    prepare: Callable[[Mapping[str, str]], None] | None = None,
+    unread: Sequence[str] = (),
+) -> int:
     """Runs a job and returns the exit status.
 
     0: done. 1: training went astray. 2: the configuration cannot work. 130, 143: stopped by Ctrl-C, SIGTERM.
@@ -20,8 +29,11 @@ def run(name: str, usage: str, job: Callable[[], None], argv: Sequence[str] | No
     Args:
       name: of the module, `launch.train`.
       usage: printed for --help.
-      job: called without arguments after gin is configured.
+      job: called without arguments after gin is configured; may return the exit status.
       argv: the command line; sys.argv's if None.
+      options: flags of the command besides gin's: their names and defaults.
+      prepare: called with the values of options before JAX is imported.
+      unread: required names of gin files that the job does not read.
     """
     argv = list(sys.argv[1:] if argv is None else argv)
     if {"-h", "--help"} & set(argv):
@@ -29,14 +41,20 @@ def run(name: str, usage: str, job: Callable[[], None], argv: Sequence[str] | No
         return 0
     try:
         with quiet_import():
+            from launch import gin_config
+
+        flags = gin_config.parse_flags(argv, options)
+        if prepare:
+            prepare(flags.options)
+        with quiet_import():
             import tensorflow as tf
 
             # TensorFlow reads the data; the accelerator's memory is JAX's.
             tf.config.set_visible_devices([], "GPU")
-            from launch import configurables, gin_config
+            from launch import configurables
 
-        gin_config.load(gin_config.parse_flags(argv), configurables.PARAMETERS)
-        job()
+        gin_config.load(flags, configurables.PARAMETERS, unread)
+        return job() or 0
     except KeyboardInterrupt:
         print(f"\n{name}: interrupted; {AGAIN}", file=sys.stderr)
         return EXIT_INTERRUPTED
@@ -51,4 +69,3 @@ def run(name: str, usage: str, job: Callable[[], None], argv: Sequence[str] | No
             message += f" (a value of the wrong type? {TRACEBACK}=1 shows where)"
         print(f"{name}: {message}", file=sys.stderr)
         return EXIT_FAILED if isinstance(error, FloatingPointError) else EXIT_BAD_CONFIG
-    return 0

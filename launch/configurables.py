@@ -5,6 +5,7 @@ import seqio
 import gin
 import launch.benchmark_job
 import launch.eval_job
+import launch.precompile_job
 import launch.train_job
 import tasks.captioning
 import tasks.mixture
@@ -44,7 +45,12 @@ SOURCES = {
     "evaluation": (Gallery,),
     "training": (train.train,),
     "benchmark": (launch.benchmark_job.input_pipeline,),
-    "launch": (launch.benchmark_job.benchmark, launch.eval_job.evaluate, launch.train_job.train_job),
+    "launch": (
+        launch.benchmark_job.benchmark,
+        launch.eval_job.evaluate,
+        launch.precompile_job.precompile,
+        launch.train_job.train_job,
+    ),
 }
 
 CONFIGURABLES = {

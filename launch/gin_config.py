@@ -28,42 +28,60 @@ class Flags:
       gin_files: in order; of two values of a name the later counts.
       search_paths: where gin files and their includes are looked for, after the working folder.
       bindings: gin lines of the `--gin.NAME=VALUE` flags, in order; they come after the files.
+      options: values of a command's own flags, by name.
     """
 
     gin_files: tuple[str, ...]
     search_paths: tuple[str, ...]
     bindings: tuple[str, ...]
+    options: Mapping[str, str] = dataclasses.field(default_factory=dict)
 
 
-def parse_flags(argv: Sequence[str]) -> Flags:
+def parse_flags(argv: Sequence[str], options: Mapping[str, str] | None = None) -> Flags:
     """Parses `--gin_file=F`, `--gin_search_paths=A,B` and `--gin.NAME=VALUE`, each as often as wanted.
 
     VALUE is a gin value: a Python literal, `@reference` or `%MACRO`; a bare word or path is taken as a
     string.
 
+    Args:
+      argv: the command line.
+      options: further flags of a command: their names (`--step`) and defaults; of several values the last
+        counts.
+
     Raises:
       ConfigError: any other argument, or a VALUE such as `false` that is meant for Python's `False`.
     """
+    chosen = dict(options or {})
     values: dict[str, list[str]] = {"--gin_file": [], "--gin_search_paths": [], "--gin.": []}
     rest = list(argv)
     while rest:
         name, equals, value = rest.pop(0).partition("=")
         key = "--gin." if name.startswith("--gin.") else name
-        if key not in values:
-            known = ("--gin_file=FILE", "--gin_search_paths=FOLDER,FOLDER", "--gin.NAME=VALUE", "--help")
+        if key not in values and key not in chosen:
+            own = (f"{option}={default or 'VALUE'}" for option, default in (options or {}).items())
+            known = (
+                *own,
+                "--gin_file=FILE",
+                "--gin_search_paths=FOLDER,FOLDER",
+                "--gin.NAME=VALUE",
+                "--help",
+            )
             raise ConfigError(f"unknown argument {name!r}.{near(name, known)} Known: {', '.join(known)}.")
         if not equals:
             if key == "--gin." or not rest:
                 raise ConfigError(f"{name} has no value: write {name}=VALUE.")
             value = rest.pop(0)
+        if key in chosen:
+            chosen[key] = value
+            continue
         values[key].append(
             f"{name.removeprefix('--gin.')} = {_gin_value(value)}" if key == "--gin." else value
         )
     paths = [path for value in values["--gin_search_paths"] for path in value.split(",") if path]
-    return Flags(tuple(values["--gin_file"]), tuple(paths), tuple(values["--gin."]))
+    return Flags(tuple(values["--gin_file"]), tuple(paths), tuple(values["--gin."]), chosen)
 
 
-def load(flags: Flags, parameters: Mapping[str, Callable[..., Any]]) -> None:
+def load(flags: Flags, parameters: Mapping[str, Callable[..., Any]], unread: Sequence[str] = ()) -> None:
     """Reads files and bindings into gin, and checks that nothing is unknown or left open.
 
     A macro that one file requires (`NAME = %gin.REQUIRED`) may be given by a file before it as well as
@@ -72,6 +90,7 @@ def load(flags: Flags, parameters: Mapping[str, Callable[..., Any]]) -> None:
     Args:
       flags: the command line.
       parameters: what gin files may configure, by module-qualified name; for suggestions.
+      unread: names that the command never reads, which may stay open: they are None.
 
     Raises:
       ConfigError: a file that is not there, a syntax error, an unknown name, or a REQUIRED one without a
@@ -103,7 +122,9 @@ def load(flags: Flags, parameters: Mapping[str, Callable[..., Any]]) -> None:
         )
     undefined = [name for name in used_macros() if name not in macros()]
     unset = [name for name, value in macros().items() if is_required(value)]
-    if missing := sorted({*undefined, *unset}):
+    for name in {*undefined, *unset} & {*unread}:
+        gin.bind_parameter(f"{name}/macro.value", None)
+    if missing := sorted({*undefined, *unset} - {*unread}):
         raise ConfigError(
             f"{', '.join(missing)} {'has' if len(missing) == 1 else 'have'} no value. Set each in a gin "
             "file or as "

@@ -73,8 +73,13 @@ def jit_predict(model: Any, params: Any) -> Predict:
         `scores` f32 [b 4] and `keyword_tokens` int32 [b k].
       params: its parameters.
     """
-    compiled = jax.jit(lambda params, features: model.predict_batch(params, features, outputs=OUTPUTS))
+    compiled = predict_function(model)
     return lambda features: compiled(params, dict(features))
+
+
+def predict_function(model: Any) -> Any:
+    """The jitted step of `jit_predict`: (parameters, model features) to predictions of all outputs."""
+    return jax.jit(lambda params, features: model.predict_batch(params, features, outputs=OUTPUTS))
 
 
 def evaluate_model(

@@ -10,9 +10,11 @@ from richhf.models.heads import HeatmapHead, HeatmapHeadConfig, ScoreHead, Score
 from richhf.models.losses import HeatmapLoss, ImageWordLoss, KeywordLoss, ScoreLoss, WordLoss
 
 # The model.
-from richhf.models.model import RichFeedbackModel, parameter_counts
+from richhf.models.model import RichFeedbackModel, parameter_counts, parameter_parts
 from richhf.models.rahf import RAHF, RAHFConfig, RAHFOutput
-from richhf.models.t5 import T5, T5Config
+from richhf.models.stack import stack_layers, unstack_layers
+from richhf.models.t5 import T5
+from richhf.models.t5_layers import T5Config
 from richhf.models.vit import ViT, ViTConfig, resample_position_embedding
 
 __all__ = [
@@ -35,5 +37,8 @@ __all__ = [
     "WordLoss",
     "analytic_flops",
     "parameter_counts",
+    "parameter_parts",
     "resample_position_embedding",
+    "stack_layers",
+    "unstack_layers",
 ]

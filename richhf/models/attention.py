@@ -106,7 +106,7 @@ class MultiHeadAttention(nn.Module):
         query = self._split(self.query(x))
         if self.scaled:
             query = query * self.head_width**-0.5
-        logits = jnp.einsum("bhqc,bhmc->bhqm", query, keys).astype(jnp.float32)
+        logits = jnp.einsum("bhqc,bhmc->bhqm", query, keys, preferred_element_type=jnp.float32)
         if bias is not None:
             logits = logits + bias
         weights = jax.nn.softmax(logits, axis=-1).astype(self.dtype)

@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from richhf.feedback import HEATMAPS, KEYWORDS, MULTI_HEAD, OUTPUTS, SCORES
 from richhf.models.heads import FLATTEN, HeatmapHeadConfig, ScoreHeadConfig
 from richhf.models.rahf import IMAGE_AND_TEXT, RAHFConfig, order_outputs
-from richhf.models.t5 import GATED_GELU, T5Config
+from richhf.models.t5_layers import GATED_GELU, T5Config
 from richhf.models.vit import ViTConfig
 
 

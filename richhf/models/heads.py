@@ -1,6 +1,7 @@
 """The two heads on a feature map (paper section 4.1): a map of logits, and one logit.
 
 Their layouts are data: the paper's heads and those of its first author are one class with other numbers.
+Whatever they compute in, the last layer gives its logits in float32.
 """
 
 import dataclasses
@@ -117,9 +118,10 @@ class ResidualBlock(nn.Module):
 
 
 class HeatmapHead(nn.Module):
-    """Feature maps to maps of logits."""
+    """Feature maps to maps of logits; `remat` keeps only the input of each residual block for gradients."""
 
     config: HeatmapHeadConfig
+    remat: bool = False
     dtype: Any = jnp.float32
     param_dtype: Any = jnp.float32
 
@@ -127,6 +129,7 @@ class HeatmapHead(nn.Module):
     def __call__(self, x: Float[Array, "b h w c"]) -> Float[Array, "b h2 w2"]:
         """Predicts maps; their side is `HeatmapHeadConfig.map_size` of the feature map's."""
         config, types = self.config, {"dtype": self.dtype, "param_dtype": self.param_dtype}
+        residual_block = nn.remat(ResidualBlock) if self.remat else ResidualBlock
         for i, width in enumerate(config.conv_widths):
             x = Conv(width, name=f"conv_{i}", **types)(x)
             x = NormAndReLU(config.norm_before_relu, config.eps, name=f"conv_{i}_post", **types)(x)
@@ -134,7 +137,7 @@ class HeatmapHead(nn.Module):
             x = UpConv(width, name=f"deconv_{i}", **types)(x)
             x = NormAndReLU(True, config.eps, name=f"deconv_{i}_post", **types)(x)
             if config.residual_convs:
-                x = ResidualBlock(config.residual_convs, config.eps, name=f"residual_{i}", **types)(x)
+                x = residual_block(config.residual_convs, config.eps, name=f"residual_{i}", **types)(x)
         x = jax.nn.relu(Conv(config.final_width, name="final", **types)(x))
         start = math.log(config.initial_value / (1 - config.initial_value))
         logits = Conv(
@@ -142,7 +145,7 @@ class HeatmapHead(nn.Module):
             axes=("conv_in", None),
             bias_init=nn.initializers.constant(start),
             name="logits",
-            **types,
+            param_dtype=self.param_dtype,
         )(x)
         return logits[..., 0]
 
@@ -164,4 +167,4 @@ class ScoreHead(nn.Module):
         x = x.mean(axis=(1, 2)) if config.pool == MEAN else x.reshape(x.shape[0], -1)
         for i, width in enumerate(config.dense_widths):
             x = jax.nn.relu(Dense(width, CONV_AXES, name=f"dense_{i}", **types)(x))
-        return Dense(1, ("conv_in", None), name="logit", **types)(x)[:, 0]
+        return Dense(1, ("conv_in", None), name="logit", param_dtype=self.param_dtype)(x)[:, 0]

@@ -155,5 +155,5 @@ class Embedding(nn.Module):
         return jnp.take(self.embedding.astype(self.dtype), tokens, axis=0, mode="clip")
 
     def attend(self, x: Float[Array, "*batch d"]) -> Float[Array, "*batch v"]:
-        """Scores every token of the table against `x`."""
-        return jnp.dot(x.astype(self.dtype), self.embedding.astype(self.dtype).T)
+        """Scores every token of the table against `x`, in float32."""
+        return jnp.dot(x.astype(jnp.float32), self.embedding.astype(jnp.float32).T)

@@ -198,8 +198,8 @@ class RichFeedbackModel:
         batch = output.memory.tokens.shape[0]
         return decode_greedily(step, cache, batch=batch, length=length, eos_id=self.eos_id)
 
-    def _labelled_outputs(self, batch: Batch) -> tuple[str, ...]:
-        """The outputs that a batch has labels for."""
+    def labelled_outputs(self, batch: Batch) -> tuple[str, ...]:
+        """The outputs that a batch (its arrays, or their shapes) has labels for."""
         words = (self.config.word_head and "word_labels" in batch) or (
             self.config.image_word_head and "shown_tokens" in batch
         )
@@ -221,7 +221,7 @@ class RichFeedbackModel:
             batch["image"],
             batch["encoder_input_tokens"],
             batch.get("decoder_input_tokens"),
-            outputs=self._labelled_outputs(batch),
+            outputs=self.labelled_outputs(batch),
             train=dropout_rng is not None,
             rngs=None if dropout_rng is None else {"dropout": dropout_rng},
         )
@@ -257,6 +257,19 @@ def _stack(values: Mapping[str, Array], names: Sequence[str]) -> Array:
     return jnp.stack([values[name] for name in names if name in values], axis=1).astype(jnp.float32)
 
 
+def parameter_parts(params: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
+    """Parameters by part: vit, visual_token_projection, t5, heatmap_heads, score_heads, and if there are any
+    word_head and image_word_head.
+    """
+    parts: dict[str, dict[str, Any]] = {}
+    for name, tree in params.items():
+        part = next((kind + "s" for kind in ("heatmap_head", "score_head") if name.startswith(kind)), name)
+        parts.setdefault(part, {})[name] = tree
+    networks, heads = ("vit", "visual_token_projection", "t5"), ("heatmap_heads", "score_heads")
+    order = (*networks, *heads, "word_head", "image_word_head")
+    return {part: parts[part] for part in order if part in parts}
+
+
 def parameter_counts(variables: Mapping[str, Any]) -> dict[str, int]:
     """Number of parameters by part.
 
@@ -264,13 +277,7 @@ def parameter_counts(variables: Mapping[str, Any]) -> dict[str, int]:
         variables: {"params": tree}, of arrays or of `jax.eval_shape`'s structs, boxed or not.
 
     Returns:
-        counts by part: vit, visual_token_projection, t5, heatmap_heads, score_heads, and if
-        there are any word_head and image_word_head.
+        counts by part (`parameter_parts`).
     """
-    counts: dict[str, int] = {}
-    for name, tree in variables["params"].items():
-        part = next((kind + "s" for kind in ("heatmap_head", "score_head") if name.startswith(kind)), name)
-        counts[part] = counts.get(part, 0) + sum(leaf.size for leaf in jax.tree.leaves(tree))
-    networks, heads = ("vit", "visual_token_projection", "t5"), ("heatmap_heads", "score_heads")
-    order = (*networks, *heads, "word_head", "image_word_head")
-    return {part: counts[part] for part in order if part in counts}
+    parts = parameter_parts(variables["params"])
+    return {part: sum(leaf.size for leaf in jax.tree.leaves(tree)) for part, tree in parts.items()}

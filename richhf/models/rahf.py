@@ -16,11 +16,16 @@ from richhf.feedback import AUGMENTED_PROMPT, HEATMAPS, KEYWORDS, MULTI_HEAD, OU
 from richhf.models.choices import check_choice
 from richhf.models.heads import HeatmapHead, HeatmapHeadConfig, ScoreHead, ScoreHeadConfig
 from richhf.models.layers import Dense
-from richhf.models.t5 import T5, DecoderCache, T5Config
+from richhf.models.stack import StackOptions
+from richhf.models.t5 import T5
+from richhf.models.t5_decoder import DecoderCache
+from richhf.models.t5_layers import T5Config
 from richhf.models.vit import ViT, ViTConfig
 
 IMAGE_AND_TEXT = "image_and_text"
 TEXT = "text"
+NO_REMAT = "none"
+BLOCKS = "blocks"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -43,8 +48,13 @@ class RAHFConfig:
             learnt from captions (Fang et al. 2015, "From captions to visual concepts and back"). Not in the
             paper, whose ViT is pretrained: an extension of this project, by which a ViT from scratch sees
             what words speak of.
-        dtype: what is computed in; losses are float32 whatever it is.
+        dtype: what is computed in; statistics of norms, softmaxes, logits and losses are float32 whatever it
+            is.
         param_dtype: what parameters are stored in.
+        remat: what is computed again in the backward pass instead of being kept: "none", or "blocks": of the
+            ViT's blocks, T5's layers and the heatmap heads' residual blocks only the input is kept.
+        scan_layers: runs ViT's blocks and T5's layers by a scan, which compiles sooner; the parameters are
+            then stacked (`richhf.models.stack_layers`).
     """
 
     variant: str = MULTI_HEAD
@@ -57,12 +67,15 @@ class RAHFConfig:
     image_word_head: bool = False
     dtype: str = "float32"
     param_dtype: str = "float32"
+    remat: str = NO_REMAT
+    scan_layers: bool = False
 
     def __post_init__(self):
         check_choice("RAHFConfig.variant", self.variant, VARIANTS)
         check_choice("RAHFConfig.decoder_attends_to", self.decoder_attends_to, (IMAGE_AND_TEXT, TEXT))
         check_choice("RAHFConfig.dtype", self.dtype, ("float32", "bfloat16", "float16"))
         check_choice("RAHFConfig.param_dtype", self.param_dtype, ("float32", "bfloat16", "float16"))
+        check_choice("RAHFConfig.remat", self.remat, (NO_REMAT, BLOCKS))
 
     @property
     def rows(self) -> int:
@@ -135,20 +148,23 @@ class RAHF(nn.Module):
         """Makes the parts."""
         config = self.config
         types = {"dtype": jnp.dtype(config.dtype), "param_dtype": jnp.dtype(config.param_dtype)}
-        self.vit = ViT(config.vit, **types)
+        remat = config.remat == BLOCKS
+        stack = StackOptions(remat=remat, scan=config.scan_layers)
+        self.vit = ViT(config.vit, stack, **types)
         self.visual_token_projection = Dense(config.t5.d_model, ("joined_kv", "embed"), **types)
-        self.t5 = T5(config.t5, **types)
+        self.t5 = T5(config.t5, stack, **types)
         if config.variant == MULTI_HEAD:
-            self.heatmap_heads = {name: HeatmapHead(config.heatmap_head, **types) for name in HEATMAPS}
+            self.heatmap_heads = {name: HeatmapHead(config.heatmap_head, remat, **types) for name in HEATMAPS}
             self.score_heads = {name: ScoreHead(config.score_head, **types) for name in SCORES}
         else:
-            self.heatmap_head = HeatmapHead(config.heatmap_head, **types)
+            self.heatmap_head = HeatmapHead(config.heatmap_head, remat, **types)
             self.score_head = ScoreHead(config.score_head, **types)
+        param_dtype = types["param_dtype"]
         if config.word_head:
-            self.word_head = Dense(1, ("embed", None), **types)
+            self.word_head = Dense(1, ("embed", None), param_dtype=param_dtype)
         if config.image_word_head:
-            rare = nn.initializers.constant(-4.0)
-            self.image_word_head = Dense(config.t5.vocab_size, ("embed", "vocab"), bias_init=rare, **types)
+            size, axes, rare = config.t5.vocab_size, ("embed", "vocab"), nn.initializers.constant(-4.0)
+            self.image_word_head = Dense(size, axes, bias_init=rare, param_dtype=param_dtype)
 
     def __call__(
         self,
@@ -200,7 +216,7 @@ class RAHF(nn.Module):
         if self.config.word_head:
             result = result.replace(word_logits=self.word_head(text)[..., 0])
         if self.config.image_word_head:
-            logits = self.image_word_head(seen).astype(jnp.float32)
+            logits = self.image_word_head(seen)
             # The logarithm of the patches' mean odds: one patch that is sure is enough.
             logits = jax.nn.logsumexp(logits, axis=1) - math.log(seen.shape[1])
             result = result.replace(image_word_logits=logits)

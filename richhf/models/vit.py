@@ -12,6 +12,7 @@ from jaxtyping import Array, Float
 from richhf.models.attention import MultiHeadAttention
 from richhf.models.convolution import Conv
 from richhf.models.layers import Dense, LayerNorm, with_axes
+from richhf.models.stack import StackOptions, make_layers, run_layers
 
 
 @dataclasses.dataclass(frozen=True)
@@ -135,6 +136,7 @@ class ViT(nn.Module):
     """Images to tokens, row by row over the grid."""
 
     config: ViTConfig
+    options: StackOptions = StackOptions()
     dtype: Any = jnp.float32
     param_dtype: Any = jnp.float32
 
@@ -180,7 +182,14 @@ class ViT(nn.Module):
         )
         x = x + position.astype(self.dtype)[None]
         x = nn.Dropout(config.dropout, deterministic=not train)(x)
-        for i in range(config.depth):
-            x = ViTBlock(config, name=f"block_{i}", **types)(x, train=train)
+
+        def encode(block: ViTBlock, x: Array, entry: None) -> tuple[Array, None]:
+            return block(x, train=train), entry
+
+        def make(i: int) -> ViTBlock:
+            return ViTBlock(config, name="blocks" if self.options.scan else f"block_{i}", **types)
+
+        blocks = make_layers(make, config.depth, self.options)
+        x, _ = run_layers(blocks, encode, x, depth=config.depth, options=self.options)
         x = LayerNorm(config.eps, name="norm", **types)(x)
         return x[:, 1:] if config.class_token else x

@@ -13,6 +13,7 @@ from richhf.training.schedules import Schedule
 
 NO_DECAY = r"(bias|scale|norm|position_embedding)(/|$)"
 TABLES = r"embedding$"
+STACKED = r"(^|/)(blocks|layers)/"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -129,12 +130,15 @@ def muon(
 
 def _matrices(params: Any, by_adam: str) -> Any:
     """How each parameter is a matrix (of a convolution: all that comes in, by channel out), or None."""
-    axes = {2: (0, 1), 4: ((0, 1, 2), 3)}
+    axes = {2: ((0,), (1,)), 4: ((0, 1, 2), (3,))}
 
     def as_matrix(path, value):
-        if value.ndim not in axes or re.search(by_adam, _name(path)):
+        rank = _rank(path, value)
+        if rank not in axes or re.search(by_adam, _name(path)):
             return None
-        return optax.contrib.MuonDimensionNumbers(*axes[value.ndim])
+        # What scanned layers share is their leading axis: one matrix a layer.
+        inward, outward = (tuple(axis + value.ndim - rank for axis in group) for group in axes[rank])
+        return optax.contrib.MuonDimensionNumbers(inward, outward)
 
     return jax.tree_util.tree_map_with_path(as_matrix, params)
 
@@ -142,14 +146,18 @@ def _matrices(params: Any, by_adam: str) -> Any:
 def decay_mask(params: Any, no_decay: str = NO_DECAY) -> Any:
     """Which parameters are decayed: a tree of bool like params.
 
-    True for parameters of two axes or more whose path does not match no_decay: norms, biases, positions and
-    vectors stay.
+    True for parameters of two axes or more (of scanned layers: two besides that of the layers) whose path
+    does not match no_decay: norms, biases, positions and vectors stay.
     """
 
     def decays(path, value):
-        return value.ndim > 1 and not re.search(no_decay, _name(path))
+        return _rank(path, value) > 1 and not re.search(no_decay, _name(path))
 
     return jax.tree_util.tree_map_with_path(decays, params)
+
+
+def _rank(path, value):
+    return value.ndim - bool(re.search(STACKED, _name(path)))
 
 
 def _name(path):

@@ -8,7 +8,7 @@ import dataclasses
 import difflib
 import functools
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import flax.linen as nn
@@ -33,6 +33,7 @@ DEFAULT_RULES = (
     ("patch", None),
     ("position", None),
     ("relpos_buckets", None),
+    ("layers", None),
 )
 
 
@@ -42,11 +43,13 @@ class Partitioner:
 
     Attributes:
       data: devices that hold whole copies and split the batch; -1 takes all that the other two leave.
-      fsdp: devices that split the batch and the parameters' `embed` axis.
+      fsdp: devices that split the batch and the parameters' `embed` axis; -1, with a given `data`, takes all
+        that the other two leave.
       model: devices that split heads, MLPs and the vocabulary.
       rules: logical axis name to mesh axis (or None); see DEFAULT_RULES. An array's axis that its mesh axis
         does not divide stays whole.
       num_devices: use only the first so many devices; None takes all.
+      devices: what to build the mesh of; None takes JAX's.
     """
 
     data: int = -1
@@ -54,6 +57,7 @@ class Partitioner:
     model: int = 1
     rules: tuple[tuple[str, str | None], ...] = DEFAULT_RULES
     num_devices: int | None = None
+    devices: Sequence[Any] | None = None
 
     @functools.cached_property
     def mesh(self) -> Mesh:
@@ -62,17 +66,19 @@ class Partitioner:
         Raises:
           ValueError: the sizes do not multiply to the number of devices.
         """
-        devices = jax.devices()[: self.num_devices]
-        data = self.data
+        devices = list(jax.devices() if self.devices is None else self.devices)[: self.num_devices]
+        data, fsdp = self.data, self.fsdp
         if data == -1:
-            data = max(1, len(devices) // (self.fsdp * self.model))
-        if data * self.fsdp * self.model != len(devices):
+            data = max(1, len(devices) // (fsdp * self.model))
+        elif fsdp == -1:
+            fsdp = max(1, len(devices) // (data * self.model))
+        if data * fsdp * self.model != len(devices):
             raise ValueError(
                 f"a mesh of data={self.data} x fsdp={self.fsdp} x model={self.model} does not fit "
-                f"{len(devices)} device(s): the product must be {len(devices)}; data=-1 takes what the "
-                "other two leave."
+                f"{len(devices)} device(s): the product must be {len(devices)}; data=-1 or fsdp=-1 takes "
+                "what the other two leave."
             )
-        grid = np.asarray(devices).reshape(data, self.fsdp, self.model)
+        grid = np.asarray(devices).reshape(data, fsdp, self.model)
         return Mesh(grid, MESH_AXES, axis_types=(AxisType.Auto,) * len(MESH_AXES))
 
     @property
@@ -166,6 +172,8 @@ class Partitioner:
         """
 
         def whole(x, stored):
+            # Said of `x` too, so that its gradient is summed into the part that each device stores.
+            x = jax.lax.with_sharding_constraint(x, stored)
             spec = (None if axis == "fsdp" else axis for axis in stored.spec)
             return jax.lax.with_sharding_constraint(x, NamedSharding(self.mesh, PartitionSpec(*spec)))
 

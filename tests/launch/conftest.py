@@ -64,7 +64,7 @@ def gin_files(tmp_path, monkeypatch):
 def train(gin_files, data_dir, tmp_path):
     """Runs launch.train in this process; returns its exit status."""
 
-    def run(*arguments, model="tiny_multi_head", name="run", steps=2, data="synthetic"):
+    def run(*arguments, model="tiny_multi_head", run_file="train", name="run", steps=2, data="synthetic"):
         common = {
             "MODEL_DIR": tmp_path / name,
             "DATA_DIR": data_dir,
@@ -73,7 +73,7 @@ def train(gin_files, data_dir, tmp_path):
             "LR_FACTORS": "constant",
         }
         flags = [f"--gin.{name}={value}" for name, value in common.items()]
-        return launch_train.main([*gin_files(model, "train", data), *flags, *arguments])
+        return launch_train.main([*gin_files(model, run_file, data), *flags, *arguments])
 
     return run
 

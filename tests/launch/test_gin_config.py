@@ -59,6 +59,18 @@ def test_the_last_value_counts_and_flags_come_last(folder):
     assert configure(*argv) == (9, "later", "p")
 
 
+def test_a_name_that_a_command_never_reads_may_stay_open(folder):
+    load(parse_flags(["--gin_file=run.gin", "--gin.SIZE=1"]), PARAMETERS, unread=("PATH",))
+    assert BUILD() == (1, "n", None)
+
+
+def test_a_commands_own_flags_have_defaults_and_near_misses(folder):
+    options = {"--step": "train", "--to": ""}
+    assert parse_flags(["--to=a", "--to", "b"], options).options == {"--step": "train", "--to": "b"}
+    with pytest.raises(ConfigError, match=r"unknown argument '--steps'\. Did you mean '--step=train'"):
+        parse_flags(["--steps=x"], options)
+
+
 def test_files_and_includes_are_found_on_the_search_path(folder, monkeypatch):
     (folder / "elsewhere").mkdir()
     monkeypatch.chdir(folder / "elsewhere")

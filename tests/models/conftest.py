@@ -87,7 +87,7 @@ def batch(model) -> dict[str, np.ndarray]:
     return make_batch(model.config)
 
 
-def fill(boxed):
+def fill_shapes(boxed):
     """Puts random numbers of a trained network's size into shapes, biases and norm scales too."""
     rng = np.random.default_rng(0)
 
@@ -104,12 +104,17 @@ def fill(boxed):
 
 
 @pytest.fixture(scope="session")
+def fill():
+    return fill_shapes
+
+
+@pytest.fixture(scope="session")
 def random_variables():
     """Makes unboxed variables of a module without compiling its initialisation."""
 
     def make(module, *args, **kwargs):
         shapes = jax.eval_shape(lambda rng: module.init(rng, *args, **kwargs), jax.random.key(0))
-        return fill(nn.unbox(shapes))
+        return fill_shapes(nn.unbox(shapes))
 
     return make
 
@@ -117,7 +122,9 @@ def random_variables():
 @pytest.fixture(scope="session")
 def variables(model, batch):
     shapes = {name: value.shape for name, value in batch.items()}
-    return fill(jax.eval_shape(lambda rng: model.get_initial_variables(rng, shapes), jax.random.key(0)))
+    return fill_shapes(
+        jax.eval_shape(lambda rng: model.get_initial_variables(rng, shapes), jax.random.key(0))
+    )
 
 
 @pytest.fixture(scope="session")

@@ -4,6 +4,7 @@ import flax.linen as nn
 import jax
 import numpy as np
 import pytest
+from jax.extend.core import jaxprs_in_params
 
 from richhf.feedback import HEATMAPS, MULTI_HEAD, OUTPUTS, SCORES
 from richhf.models import HeatmapLoss, RichFeedbackModel, ScoreLoss, parameter_counts
@@ -201,14 +202,53 @@ def test_outputs_choose_what_is_predicted(model, params, batch, predicted, fast_
     np.testing.assert_allclose(subset["scores"], wanted, rtol=1e-4)
 
 
-def test_bfloat16_computes_near_float32_with_float32_losses(model, params, batch, step, fast_jit):
+def test_bfloat16_steps_like_float32_with_float32_losses(model, params, batch, step, fast_jit):
     low = RichFeedbackModel(dataclasses.replace(model.config, dtype="bfloat16"))
-    metrics = fast_jit(low.eval_fn)(params, batch)
-    (_, wanted), _ = step(params, batch)
+    (_, metrics), gradient = fast_jit(jax.value_and_grad(lambda p, b: low.loss_fn(p, b, None), has_aux=True))(
+        params, batch
+    )
+    (_, wanted), wanted_gradient = step(params, batch)
     for name, value in metrics.items():
         assert value.dtype == np.float32
         if name != "keyword_token_accuracy":
             np.testing.assert_allclose(value, wanted[name], rtol=0.05, err_msg=name)
+    assert {leaf.dtype for leaf in jax.tree.leaves(gradient)} == {np.dtype(np.float32)}
+    one, other = (
+        np.concatenate([np.ravel(x) for x in jax.tree.leaves(g)]) for g in (gradient, wanted_gradient)
+    )
+    assert one @ other > 0.995 * np.linalg.norm(one) * np.linalg.norm(other)
+
+
+def equations(jaxpr):
+    for equation in jaxpr.eqns:
+        yield equation
+        for inner in jaxprs_in_params(equation.params):
+            yield from equations(inner)
+
+
+def test_bfloat16_multiplies_and_float32_judges(model, params, batch):
+    """Of softmaxes, norms and losses every step is float32; products are bfloat16 but for the last logits."""
+    low = RichFeedbackModel(dataclasses.replace(model.config, dtype="bfloat16"))
+    jaxpr = jax.make_jaxpr(lambda p, b: low.loss_fn(p, b, None))(params, batch)
+    operands: dict[str, list] = {}
+    for equation in equations(jaxpr.jaxpr):
+        for operand in equation.invars[:1]:
+            operands.setdefault(equation.primitive.name, []).append(operand.aval.dtype.name)
+    for name in ("exp", "log", "log1p", "rsqrt", "logistic", "reduce_max"):
+        assert {*operands.get(name, ())} <= {"float32"}, name
+    assert {"exp", "rsqrt", "logistic"} <= operands.keys()
+    last = 2 + 4 + 3 if model.config.variant == MULTI_HEAD else 1 + 1 + 3
+    products = operands["dot_general"] + operands["conv_general_dilated"]
+    assert products.count("float32") == last
+    assert products.count("bfloat16") > 2 * last
+    output = jax.eval_shape(
+        lambda p, b: low.module.apply(
+            {"params": p}, b["image"], b["encoder_input_tokens"], b["decoder_input_tokens"]
+        ),
+        params, batch,
+    )  # fmt: skip
+    logits = output.replace(memory=None)
+    assert {leaf.dtype for leaf in jax.tree.leaves(logits)} == {np.dtype(np.float32)}
 
 
 def test_dropout_is_on_only_with_a_key(model, params, batch, step, fast_jit):

@@ -1,3 +1,5 @@
+import functools
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -81,6 +83,22 @@ def test_muon_leaves_what_is_named_to_adam():
     optimizer = muon(0.01, by_adam="mlp")
     updates, _ = optimizer.transformation.update(gradients, optimizer.transformation.init(params()), params())
     np.testing.assert_allclose(updates["mlp"]["kernel"], NESTEROV * -0.01, rtol=1e-4)
+
+
+@pytest.mark.parametrize("make", [adamw, muon])
+def test_stacked_layers_are_stepped_as_if_they_were_apart(make):
+    rng = np.random.default_rng(0)
+    layers = [{"kernel": rng.normal(size=(4, 6)), "scale": rng.normal(size=4)} for _ in range(3)]
+    apart = jax.tree.map(jnp.float32, {f"layers_{i}": layer for i, layer in enumerate(layers)})
+    stacked = {"layers": jax.tree.map(lambda *x: jnp.stack(x), *apart.values())}
+    optimizer = make(0.1, weight_decay=0.5, clip_norm=None)
+    steps = [
+        optimizer.transformation.update(values, optimizer.transformation.init(values), values)[0]
+        for values in (apart, stacked)
+    ]
+    for i in range(3):
+        one = jax.tree.map(lambda x, i=i: x[i], steps[1]["layers"])
+        jax.tree.map(functools.partial(np.testing.assert_allclose, rtol=1e-4), one, steps[0][f"layers_{i}"])
 
 
 def test_clip_norm_must_be_positive():
