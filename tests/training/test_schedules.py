@@ -42,7 +42,7 @@ def test_first_step_learns_and_warm_up_ends_at_the_peak():
     ("settings", "message"),
     [
         ({"factors": "constant * linear_warmpu"}, "'linear_warmpu'. Did you mean 'linear_warmup'"),
-        ({"factors": "constant * cosine_decay"}, "decay_steps=None and warmup_steps=1000"),
+        ({"factors": "constant * cosine_decay"}, "decay_steps=None .* and warmup_steps=1000: train longer"),
         ({"factors": "linear_decay", "decay_steps": 10, "warmup_steps": 10}, "decay_steps=10"),
         ({"factors": "linear_warmup", "warmup_steps": 0}, "warmup_steps >= 1, got 0"),
     ],
