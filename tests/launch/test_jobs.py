@@ -1,3 +1,4 @@
+import itertools
 import json
 import os
 import re
@@ -13,12 +14,15 @@ import tensorflow as tf
 from seqio import SentencePieceVocabulary
 
 from launch import eval_job, train_job
+from launch.data_fit import explained_reading
+from richhf.data.datasets import DatasetConfig, get_task, train_iterator
 from richhf.data.records import read_records, write_records
 from richhf.data.synthetic.vocabulary import train_vocabulary
 from richhf.evaluation import write_metrics
 from richhf.feedback import HEATMAPS, SCORES
 from richhf.training.checkpoints import find_checkpoint, restore_params
 from richhf.training.run_log import read_log
+from tasks.synthetic import register
 
 
 def assert_same(a, b):
@@ -190,7 +194,7 @@ def test_other_data_settings_than_the_runs(train, evaluate, capsys):
         ("image", b"\x89PNG\r\n\x1a\n...", "cannot be decoded"),
     ],
 )
-def test_a_malformed_record_is_named(train, data_dir, tmp_path, capsys, feature, value, message):
+def test_a_malformed_record_is_named(data_dir, tmp_path, feature, value, message):
     shutil.copytree(data_dir, tmp_path / "data")
     file = next((tmp_path / "data").glob("train-*"))
     examples = [tf.train.Example.FromString(raw) for raw in tf.data.TFRecordDataset(file).as_numpy_iterator()]
@@ -204,11 +208,25 @@ def test_a_malformed_record_is_named(train, data_dir, tmp_path, capsys, feature,
     with tf.io.TFRecordWriter(str(file)) as writer:
         for example in examples:
             writer.write(example.SerializeToString())
+    register(tmp_path / "data")
+    lengths = {"image": 32, "inputs": 24, "targets": 24}
+    cfg = DatasetConfig("synthetic_multi_head", lengths, "train", batch_size=8, shuffle=True, seed=0)
+    iterator = train_iterator(cfg)
+    with pytest.raises(ValueError, match=message) as caught, explained_reading(get_task(cfg), "train"):
+        list(itertools.islice(iterator, len(examples) // 8))
+    assert feature == "image" or f"{file}, record 5" in str(caught.value)
+
+
+def test_training_stops_at_a_malformed_record(train, data_dir, tmp_path, capsys):
+    shutil.copytree(data_dir, tmp_path / "data")
+    file = next((tmp_path / "data").glob("train-*"))
+    content = bytearray(file.read_bytes())
+    content[len(content) // 2] ^= 1
+    file.write_bytes(content)
     assert train(f"--gin.DATA_DIR={tmp_path / 'data'}", steps=5) == 2
     error = capsys.readouterr().err.splitlines()[-1]
-    assert error.startswith("launch.train: ")
-    assert re.search(message, error)
-    assert feature == "image" or f"{file}, record 5" in error
+    assert error.startswith(f"launch.train: {file}, record ")
+    assert "found a damaged record" in error
 
 
 def test_vocabulary_of_another_data_set(train, evaluate, data_dir, tmp_path, capsys):
