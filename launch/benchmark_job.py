@@ -11,6 +11,7 @@ import jax
 import seqio
 import tensorflow as tf
 
+from launch.data_fit import register_task
 from launch.gin_config import near
 from richhf.data.datasets import DatasetConfig, get_task, pipeline_options
 from richhf.data.features import RichFeedbackFeatureConverter
@@ -67,8 +68,7 @@ def input_pipeline(
     Returns:
       The stages in order.
     """
-    if register_tasks:
-        register_tasks()
+    register_task(register_tasks, dataset_cfg)
     task = get_task(dataset_cfg)
     if not isinstance(task, seqio.Task):
         raise ValueError(

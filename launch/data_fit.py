@@ -1,13 +1,14 @@
 """Do data and model fit? Asked before anything is allocated or compiled."""
 
 import contextlib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import seqio
 import tensorflow as tf
 
+from launch.gin_config import near
 from richhf.atomic import atomic_path
 from richhf.data.datasets import DatasetConfig, get_task, split_tasks
 from richhf.data.features import LENGTHS, MAP_LENGTH, map_side
@@ -16,6 +17,20 @@ from richhf.feedback import AUGMENTED_PROMPT, MULTI_HEAD
 from tasks.sources import RecordSource
 
 VOCABULARY_FILE = "vocabulary.model"
+
+
+def register_task(register_tasks: Callable[[], Sequence[str]] | None, cfg: DatasetConfig) -> None:
+    """Registers the tasks of a data file, and checks that the one to be read is among them.
+
+    Raises:
+      ValueError: MIXTURE_OR_TASK_NAME names another, be it registered or not: a model file's default, say.
+    """
+    names = register_tasks() if register_tasks else ()
+    if names and cfg.mixture_or_task_name not in names:
+        raise ValueError(
+            f"MIXTURE_OR_TASK_NAME is {cfg.mixture_or_task_name!r}, which is not of this data file."
+            f"{near(cfg.mixture_or_task_name, names)} It has {', '.join(names)}."
+        )
 
 
 def check_data_fit(model: Any, cfg: DatasetConfig) -> seqio.Task | seqio.Mixture:

@@ -12,7 +12,7 @@ import jax
 import numpy as np
 import seqio
 
-from launch.data_fit import check_data_fit, check_rows, check_vocabulary, explained_reading
+from launch.data_fit import check_data_fit, check_rows, check_vocabulary, explained_reading, register_task
 from launch.gin_config import CONFIG_FILE, check_recorded
 from richhf.atomic import atomic_path
 from richhf.data.datasets import DatasetConfig, EvalBatch, eval_batches, split_tasks
@@ -63,8 +63,7 @@ def evaluate(
       gallery: which examples to show.
       title: the report's headline.
     """
-    if register_tasks:
-        register_tasks()
+    register_task(register_tasks, dataset_cfg)
     provider = check_data_fit(model, dataset_cfg)
     labels = record_files(provider, dataset_cfg.split)
     folder = find_checkpoint(checkpoint, step)

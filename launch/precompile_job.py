@@ -29,6 +29,7 @@ from launch.step_program import (
 from richhf.data.datasets import DatasetConfig
 from richhf.models import RichFeedbackModel
 from richhf.models.batch_spec import LABELS, batch_spec
+from richhf.models.rahf import NO_REMAT
 from richhf.training.partitioning import Partitioner
 from richhf.training.train import train
 
@@ -73,9 +74,7 @@ def precompile(
     batch_size, microbatches = dataset_cfg.batch_size, settings["num_microbatches"] if training else 1
     with quiet_import():
         devices = topology.devices()
-    partitioner = settings["partitioner"] or Partitioner()
-    if not training:
-        partitioner = Partitioner()
+    partitioner = (settings["partitioner"] if training else None) or Partitioner()
     partitioner = dataclasses.replace(partitioner, devices=devices)
     batch = batch_spec(model.config, dataset_cfg.task_feature_lengths, batch_size, labels if training else ())
     partitioner.check_batch_size(batch_size, microbatches)
@@ -105,8 +104,9 @@ def precompile(
         return EXIT_FAILED
     print(f"compiled in {time.monotonic() - start:.0f} s", flush=True)
     memory = read_memory(compiled, program)
+    again = training and model.config.remat != NO_REMAT
     _print(memory_lines(memory, chip, hints))
-    _print(estimate_lines(compiled, chip, topology.size, asked, microbatches, model.config))
+    _print(estimate_lines(compiled, chip, topology.size, asked, microbatches, again))
     return 0 if memory.total <= chip.memory else EXIT_FAILED
 
 

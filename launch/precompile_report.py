@@ -121,19 +121,18 @@ def estimate_lines(
     chips: int,
     asked: float,
     microbatches: int,
-    config: RAHFConfig,
+    again: bool,
 ) -> list[str]:
-    """How long a step takes at best, from the chip's peak rates."""
+    """About how long a step takes at best, by the chip's peak rates; `again`: the forward pass runs twice."""
     if not chip.flops:
         return ["", f"no estimate of time: {chip.name} has no peak rates in the table"]
-    again = config.remat != NO_REMAT
     operations = asked * (4 / 3 if again else 1)
     computing = operations / chips / chip.flops
     moved = (compiled.cost_analysis() or {}).get("bytes accessed", 0.0) * microbatches
     moving = moved / chip.bandwidth
     return [
         "",
-        f"  estimate, not a measurement: a step takes at least {max(computing, moving):.3g} s",
+        f"  estimate, not a measurement: a step takes about {max(computing, moving):.3g} s at best",
         f"  {computing:.3g} s for {operations / chips:.3g} FLOPs a chip at its peak of {chip.flops:.3g}/s"
         + (" (a third more than asked for: the forward pass again)" if again else ""),
         f"  {moving:.3g} s for {moved:.3g} bytes a chip at {chip.bandwidth:.3g}/s",

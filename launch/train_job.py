@@ -14,6 +14,7 @@ from launch.data_fit import (
     check_vocabulary,
     explained_reading,
     keep_vocabulary,
+    register_task,
 )
 from launch.gin_config import CONFIG_FILE, check_recorded
 from launch.panels import Panels
@@ -46,8 +47,7 @@ def train_job(
       num_panels: how many of its images are drawn for TensorBoard at each evaluation, if there
         are true maps.
     """
-    if register_tasks:
-        register_tasks()
+    register_task(register_tasks, train_dataset_cfg)
     provider = check_data_fit(model, train_dataset_cfg)
     check_vocabulary(provider, model_dir)
     check_recorded("SEE_PROMPT", Path(model_dir) / CONFIG_FILE)

@@ -188,7 +188,7 @@ class CaptionEncoder:
 
     def __call__(self, caption: bytes) -> tuple[np.ndarray, np.ndarray]:
         """Targets and shown tokens; none for an empty caption."""
-        text = caption.decode().strip()
+        text = caption.decode(errors="replace").strip()
         targets = [*self.target.encode(text), self.target.eos_id] if text else []
         shown = self.source.encode(text)
         return (

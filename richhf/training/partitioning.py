@@ -104,6 +104,7 @@ class Partitioner:
             raise ValueError(
                 f"a batch of {batch_size} examples cannot be split over {self.num_batch_shards} device(s) "
                 f"x {num_microbatches} microbatch(es): it must be a multiple of {unit}, for example {near}."
+                + (" Or take fewer microbatches (NUM_MICROBATCHES)." if num_microbatches > 1 else "")
             )
 
     def shard_batch(

@@ -90,6 +90,10 @@ def test_augmented_prompt_learns_from_the_other_runs_weights(train, tmp_path):
             ["--gin.MIXTURE_OR_TASK_NAME=synthetic_augmented_prompt"],
             "7 prompt row.*set MIXTURE_OR_TASK_NAME to",
         ),
+        (
+            ["--gin.MIXTURE_OR_TASK_NAME=richhf18k_multi_head"],
+            "which is not of this data file.*It has synthetic_multi_head, synthetic_augmented_prompt",
+        ),
         (["--gin.RAHFConfig.variant=multihead"], "Did you mean 'multi_head'"),
         (["--gin.DATA_DIR=/nowhere"], "/nowhere does not exist.*richhf synthesize /nowhere"),
         (

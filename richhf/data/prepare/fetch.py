@@ -6,7 +6,6 @@ import dataclasses
 import multiprocessing
 import multiprocessing.synchronize
 import pathlib
-import signal
 from collections.abc import Callable, Generator, Sequence
 
 import tqdm
@@ -15,6 +14,7 @@ from richhf.data.prepare.images import UnusableImage, check_image
 from richhf.data.prepare.problems import Kind, Note, Problem
 from richhf.data.prepare.source import Item, Piece, Source
 from richhf.data.prepare.spool import PieceWriter, Spool, write_piece
+from richhf.data.workers import starting_workers
 
 
 @dataclasses.dataclass(frozen=True)
@@ -131,7 +131,8 @@ def _fetch_in_processes(job: Job, todo: Sequence[Piece], workers: int) -> Genera
     workers = min(workers, len(todo))
     with concurrent.futures.ProcessPoolExecutor(workers, context, _start_worker, (job, stop)) as executor:
         try:
-            waiting = {executor.submit(_work, piece): piece for piece in todo}
+            with starting_workers():
+                waiting = {executor.submit(_work, piece): piece for piece in todo}
             for future in concurrent.futures.as_completed(waiting):
                 future.result()
                 yield waiting.pop(future)
@@ -146,9 +147,8 @@ _stop: multiprocessing.synchronize.Event
 
 
 def _start_worker(job: Job, stop: multiprocessing.synchronize.Event) -> None:
-    """Prepares a worker: Ctrl-C is its parent's business, which sets `stop`."""
+    """Prepares a worker; its parent sets `stop` to end it."""
     global _job, _stop
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
     _job, _stop = job, stop
 
 

@@ -175,7 +175,7 @@ def _to_array(cell: Any) -> np.ndarray:
 def _to_label(value: Any) -> Any:
     """Labels as RichHF-18K writes them, from a list of numbers too."""
     if isinstance(value, Sequence) and not isinstance(value, str | bytes):
-        if not all(isinstance(label, int | float) and label == int(label) for label in value):
+        if not all(isinstance(label, int | float) and float(label).is_integer() for label in value):
             raise ValueError(f"found {value!r:.80}; expected a list of 0 and 1")
         return " ".join(str(int(label)) for label in value)
     return value

@@ -49,7 +49,9 @@ class Problem:
     @property
     def place(self) -> str:
         """Where it is, and which image it is about."""
-        return f"{self.file}, index {self.index}{f' (uid {self.uid})' if self.uid else ''}"
+        text = f"{self.file}, index {self.index}{f' (uid {self.uid})' if self.uid else ''}"
+        # A name that is no UTF-8 comes from the file system with what no terminal prints.
+        return text.encode(errors="backslashreplace").decode()
 
     def to_json(self) -> dict[str, Any]:
         """As a dictionary of JSON values."""

@@ -135,7 +135,13 @@ def to_text(value: object) -> str | None:
 
 
 def unreadable_file(file: str, row: int, error: Exception) -> Problem:
-    """The rows from `row` on, of the row group or the file, cannot be read."""
+    """The rows from `row` on, of the row group or the file, cannot be read.
+
+    Raises:
+        MemoryError: if that is why; it says nothing of the file.
+    """
+    if isinstance(error, MemoryError):
+        raise error
     detail = f"{' '.join(str(error).split()).rstrip('.')}; expected an intact file: copy it again"
     return Problem(Kind.UNREADABLE, file, row, detail)
 

@@ -13,7 +13,6 @@ import multiprocessing
 import multiprocessing.synchronize
 import os
 import pathlib
-import signal
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
@@ -27,6 +26,7 @@ from richhf.data.synthetic.concepts import lexicon
 from richhf.data.synthetic.sample import Sample, make_sample, pool
 from richhf.data.synthetic.statistics import Summary, dataset_statistics
 from richhf.data.synthetic.vocabulary import train_vocabulary
+from richhf.data.workers import starting_workers
 from richhf.feedback import SPLITS
 
 SHARD = 250
@@ -155,7 +155,8 @@ def _make_shards(
         stop = context.Event()
         with concurrent.futures.ProcessPoolExecutor(workers, context, _heed, (stop,)) as executor:
             try:
-                waiting = {executor.submit(_make_shard, shard, seed, size): shard for shard in todo}
+                with starting_workers():
+                    waiting = {executor.submit(_make_shard, shard, seed, size): shard for shard in todo}
                 for future in concurrent.futures.as_completed(waiting):
                     shard = waiting.pop(future)
                     write_shard(out, shard, future.result())
@@ -177,9 +178,8 @@ _stop: multiprocessing.synchronize.Event
 
 
 def _heed(stop: multiprocessing.synchronize.Event) -> None:
-    """Prepares a worker: Ctrl-C is its parent's business, which sets `stop`."""
+    """Prepares a worker; its parent sets `stop` to end it."""
     global _stop
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
     _stop = stop
 
 
