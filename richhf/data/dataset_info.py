@@ -1,6 +1,7 @@
 """`dataset_info.json`: what a folder of records is, so that an interrupted command can go on in it."""
 
 import contextlib
+import dataclasses
 import errno
 import hashlib
 import json
@@ -14,6 +15,27 @@ from richhf.atomic import atomic_path
 
 INFO = "dataset_info.json"
 _SHOWN = 3  # differences listed before "..."
+
+
+@dataclasses.dataclass(frozen=True)
+class Shard:
+    """A range of one split's records, and what the file that holds it is called."""
+
+    split: str
+    number: int
+    shards: int
+    start: int
+    stop: int
+
+    @property
+    def name(self) -> str:
+        """The file's name without its ending."""
+        return f"{self.split}-{self.number:05d}-of-{self.shards:05d}"
+
+    @property
+    def file(self) -> str:
+        """The file's name."""
+        return f"{self.name}.tfrecord"
 
 
 def claim(out: pathlib.Path, request: dict[str, Any], *, noun: str) -> dict[str, Any]:
@@ -87,11 +109,6 @@ def write_text(path: pathlib.Path, text: str) -> None:
     """Writes a text file that appears only when it is complete."""
     with atomic_path(path) as temporary:
         temporary.write_text(text, encoding="utf-8")
-
-
-def shard_name(split: str, number: int, shards: int) -> str:
-    """What a shard is called, without its ending."""
-    return f"{split}-{number:05d}-of-{shards:05d}"
 
 
 def sha256(path: str | os.PathLike) -> str:

@@ -1,35 +1,18 @@
 """Writing record files: labels as found, with the image and the prompt added."""
 
-import dataclasses
 import hashlib
 import pathlib
 from collections.abc import Iterator, Mapping, Sequence
 
 import tqdm
 
-from richhf.data.dataset_info import shard_name
+from richhf.data.dataset_info import Shard
 from richhf.data.examples import serialize_features, write_examples
 from richhf.data.prepare.join import Pair
 from richhf.data.prepare.spool import Spool
 
 EXPECTED = {"train": 15_810, "dev": 995, "test": 955}
 """Records of RichHF-18K, by split."""
-
-
-@dataclasses.dataclass(frozen=True)
-class Shard:
-    """A range of one split's records and the file that holds it."""
-
-    split: str
-    number: int
-    shards: int
-    start: int
-    stop: int
-
-    @property
-    def file(self) -> str:
-        """Its file's name."""
-        return f"{shard_name(self.split, self.number, self.shards)}.tfrecord"
 
 
 def list_shards(counts: Mapping[str, int], shards: int) -> list[Shard]:

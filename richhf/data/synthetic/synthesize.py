@@ -36,27 +36,16 @@ VOCABULARY, LEXICON, TRUTH = "vocabulary.model", "lexicon.json", "truth"
 
 
 @dataclass(frozen=True)
-class Shard:
+class Shard(dataset_info.Shard):
     """A range of one split's examples and the files that hold it."""
-
-    split: str
-    number: int
-    shards: int
-    start: int
-    stop: int
-
-    @property
-    def name(self) -> str:
-        """What its files are called, without their ending."""
-        return dataset_info.shard_name(self.split, self.number, self.shards)
 
     def records(self, out: pathlib.Path) -> pathlib.Path:
         """The annotated records."""
-        return out / f"{self.name}.tfrecord"
+        return out / self.file
 
     def truth(self, out: pathlib.Path) -> pathlib.Path:
         """The same records without noise."""
-        return out / TRUTH / f"{self.name}.tfrecord"
+        return out / TRUTH / self.file
 
     def summary(self, out: pathlib.Path) -> pathlib.Path:
         """One JSON line a record: `Sample.summary`."""
