@@ -1,9 +1,10 @@
 r"""Measures how fast the input pipeline is, stage by stage, and names the bottleneck.
 
-python -m launch.benchmark --gin_file=gin/data/richhf18k.gin --gin_file=gin/runs/benchmark.gin \
-    --gin.MIXTURE_OR_TASK_NAME=richhf18k_augmented_prompt --gin.BENCHMARK=input
+python -m launch.benchmark --gin_file=gin/models/base_augmented_prompt.gin --gin_file=gin/data/richhf18k.gin \
+    --gin_file=gin/runs/benchmark.gin
 
-Often set: BENCHMARK (input), DATA_DIR, MIXTURE_OR_TASK_NAME, BATCH_SIZE, NUM_IMAGES, SPLIT.
+Often set: BENCHMARK (input), DATA_DIR, MIXTURE_OR_TASK_NAME, BATCH_SIZE, NUM_IMAGES, SPLIT. One process,
+one device.
 """
 
 import sys

@@ -7,13 +7,11 @@ from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-import flax.linen as nn
-import jax
 import numpy as np
 import seqio
 
 from launch.data_fit import check_data_fit, check_rows, check_vocabulary, explained_reading, register_task
-from launch.gin_config import CONFIG_FILE, check_recorded
+from launch.gin_config import AS_TRAINED, CONFIG_FILE, check_recorded
 from richhf.atomic import atomic_path
 from richhf.data.datasets import DatasetConfig, EvalBatch, eval_batches, split_tasks
 from richhf.data.records import read_records
@@ -21,7 +19,6 @@ from richhf.evaluation import (
     Gallery,
     MeanFeedback,
     evaluate_model,
-    jit_predict,
     markdown_tables,
     noise_ceiling,
     read_comparisons,
@@ -31,7 +28,10 @@ from richhf.evaluation import (
 )
 from richhf.feedback import SCORES
 from richhf.inference import GalleryExample, write_report
+from richhf.models.batch_spec import batch_spec
 from richhf.training.checkpoints import find_checkpoint, load_initial_params
+from richhf.training.partitioning import Partitioner
+from richhf.training.programs import compile_predict, param_target
 from richhf.training.run_log import read_log
 from tasks.sources import RecordSource
 
@@ -44,6 +44,7 @@ def evaluate(
     dataset_cfg: DatasetConfig,
     step: int | None = None,
     register_tasks: Callable[[], Any] | None = None,
+    partitioner: Partitioner | None = None,
     baseline_split: str = "train",
     compare: Mapping[str, str] | None = None,
     gallery: Gallery | None = None,
@@ -58,6 +59,7 @@ def evaluate(
       dataset_cfg: what to evaluate on.
       step: which step of the run; None: the latest.
       register_tasks: registers the tasks over their data folder.
+      partitioner: where arrays live; None splits batches over all devices.
       baseline_split: the split whose mean labels are the baseline.
       compare: other runs' metrics.json by name, for the tables.
       gallery: which examples to show.
@@ -69,14 +71,19 @@ def evaluate(
     folder = find_checkpoint(checkpoint, step)
     run_dir = folder.parent.parent
     check_vocabulary(provider, run_dir)
-    check_recorded("SEE_PROMPT", run_dir / CONFIG_FILE)
+    check_recorded(AS_TRAINED, run_dir / CONFIG_FILE)
+    partitioner = partitioner or Partitioner()
+    partitioner.check_batch_size(dataset_cfg.batch_size)
     baseline_files = record_files(provider, baseline_split)
     count = sum(1 for _ in itertools.islice(read_records(labels), dataset_cfg.num_examples))
     comparisons: dict[str, dict] = {}
     if compare:
         comparisons["compare"] = read_comparisons(compare, split=dataset_cfg.split, examples=count)
     batches = peek(eval_batches(dataset_cfg), model, dataset_cfg.mixture_or_task_name)
-    params = load_initial_params(folder, param_shapes(model, dataset_cfg))
+    inputs = input_shapes(model, dataset_cfg)
+    target = param_target(model, partitioner, inputs)
+    params = load_initial_params(folder, target)
+    step_fn = compile_predict(model, partitioner, target)
     truth = [path.parent / "truth" / path.name for path in labels]
     print(f"baseline and noise ceiling of {count} examples of {dataset_cfg.split} ...", flush=True)
     mean = MeanFeedback()
@@ -89,7 +96,9 @@ def evaluate(
         )
     with explained_reading(provider, dataset_cfg.split):
         evaluation = evaluate_model(
-            jit_predict(model, params),
+            lambda features: step_fn(
+                params, partitioner.shard_batch({name: features[name] for name in inputs})
+            ),
             batches,
             decode=provider.output_features["targets"].vocabulary.decode,
             mean=mean,
@@ -139,18 +148,10 @@ def peek(batches: Iterator[EvalBatch], model: Any, task_name: str) -> Iterator[E
     return all_of_them()
 
 
-def param_shapes(model: Any, cfg: DatasetConfig) -> Any:
-    """The model's parameters as shapes on the first device."""
-    lengths = cfg.task_feature_lengths
-    shapes = {
-        "image": (1, lengths["image"], lengths["image"], 3),
-        "encoder_input_tokens": (1, model.config.rows, lengths["inputs"]),
-    }
-    params = jax.eval_shape(
-        lambda: nn.meta.unbox(model.get_initial_variables(jax.random.key(0), shapes)["params"])
-    )
-    place = jax.sharding.SingleDeviceSharding(jax.devices()[0])
-    return jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=place), params)
+def input_shapes(model: Any, cfg: DatasetConfig) -> dict[str, tuple[int, ...]]:
+    """The shapes of the features that the model predicts from."""
+    specs = batch_spec(model.config, cfg.task_feature_lengths, cfg.batch_size, labels=())
+    return {name: spec.shape for name, spec in specs.items()}
 
 
 def record_files(provider: seqio.Task | seqio.Mixture, split: str) -> list[Path]:

@@ -13,6 +13,8 @@ from typing import Any
 import gin
 
 CONFIG_FILE = "config.gin"
+AS_TRAINED = ("SEE_PROMPT", "SCAN_LAYERS")
+"""Macros that must not change after training: what is fed, and how parameters are laid out."""
 BARE_WORD = re.compile(r"[\w./~:+-]+")
 
 
@@ -187,26 +189,27 @@ def _check_file(file: str, search_paths: Sequence[str]) -> None:
     raise ConfigError(f"no gin file {file!r} (looked in {looked}).{near(file, there)}")
 
 
-def check_recorded(name: str, config_file: str | os.PathLike) -> None:
-    """Checks that a macro has the value that a run was trained with.
+def check_recorded(names: Iterable[str], config_file: str | os.PathLike) -> None:
+    """Checks that macros have the values that a run was trained with.
 
     Args:
-      name: the macro; nothing is checked where this configuration or the run's has none of that name.
+      names: the macros; one that this configuration or the run's lacks is not checked.
       config_file: the run's operative configuration.
 
     Raises:
-      ConfigError: the values differ.
+      ConfigError: values differ.
     """
-    if name not in macros() or not os.path.exists(config_file):
+    if not os.path.exists(config_file):
         return
     with open(config_file, encoding="utf-8") as file:
-        recorded = re.search(rf"^{name} = (.*)$", file.read(), re.MULTILINE)
-    value = repr(macros()[name])
-    if recorded and recorded[1] != value:
-        raise ConfigError(
-            f"{name} is {value}, but {os.fspath(config_file)} says that the run was trained with "
-            f"{recorded[1]}: set --gin.{name}={recorded[1]}, or take a new MODEL_DIR."
-        )
+        recorded = dict(re.findall(r"^(\w+) = (.*)$", file.read(), re.MULTILINE))
+    for name in names:
+        value = repr(macros().get(name))
+        if name in macros() and recorded.get(name, value) != value:
+            raise ConfigError(
+                f"{name} is {value}, but {os.fspath(config_file)} says that the run was trained with "
+                f"{recorded[name]}: set --gin.{name}={recorded[name]}, or take a new MODEL_DIR."
+            )
 
 
 class _explained:

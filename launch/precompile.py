@@ -4,18 +4,21 @@ python -m launch.precompile --gin_file=gin/models/base_augmented_prompt.gin --gi
     --topology=v5e:4x4
 
 --topology=v4:2x2x4, v5e:4x4, v5p:..., v6e:... (needs `pip install -e '.[tpu]'`) or cpu:8, virtual devices.
---step=train (default) or predict. Files and --gin.NAME=VALUE as for launch.train; no data is read.
+--step=train (default) or predict. Files and --gin.NAME=VALUE as for launch.train; no data is read; without a
+data file, lengths are those of gin/data/richhf18k.gin.
 
 Prints how parameters are split, memory of a chip by use, "fits" or what to change, FLOPs, an estimated time.
 Exit status 0: it fits. 1: it does not. 2: a configuration or a topology that cannot work.
 """
 
+import pathlib
 import sys
 from collections.abc import Mapping, Sequence
 
 from launch.chips import Topology, parse_topology
 from launch.command import run
 
+DATA_FILE = pathlib.Path(__file__).parents[1] / "gin/data/richhf18k.gin"
 UNREAD = ("MODEL_DIR", "DATA_DIR", "REGISTER_TASKS")
 
 
@@ -34,6 +37,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         return configurables.CONFIGURABLES["launch.precompile"](**chosen)
 
     options = {"--topology": "v5e:4x4", "--step": "train"}
+    argv = [f"--gin_file={DATA_FILE}", *(sys.argv[1:] if argv is None else argv)]
     return run("launch.precompile", __doc__, job, argv, options=options, prepare=prepare, unread=UNREAD)
 
 

@@ -42,6 +42,7 @@ def precompile(
     dataset_cfg: DatasetConfig,
     topology: Topology,
     step: str = TRAIN,
+    partitioner: Partitioner | None = None,
     labels: Sequence[str] = LABELS,
     chip_memory: int | None = None,
 ) -> int:
@@ -54,6 +55,7 @@ def precompile(
       dataset_cfg: says batch size and lengths; its task is not looked up.
       topology: what to compile for.
       step: `train` or `predict`.
+      partitioner: where arrays live; None splits batches over all devices.
       labels: the kinds of labels in a training batch (`richhf.models.batch_spec`).
       chip_memory: bytes of a chip, instead of those of its kind.
 
@@ -74,8 +76,7 @@ def precompile(
     batch_size, microbatches = dataset_cfg.batch_size, settings["num_microbatches"] if training else 1
     with quiet_import():
         devices = topology.devices()
-    partitioner = (settings["partitioner"] if training else None) or Partitioner()
-    partitioner = dataclasses.replace(partitioner, devices=devices)
+    partitioner = dataclasses.replace(partitioner or Partitioner(), devices=devices)
     batch = batch_spec(model.config, dataset_cfg.task_feature_lengths, batch_size, labels if training else ())
     partitioner.check_batch_size(batch_size, microbatches)
     chip = dataclasses.replace(topology.chip, memory=chip_memory or topology.chip.memory)

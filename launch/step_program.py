@@ -5,13 +5,11 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
-import flax.linen as nn
 import jax
 
-from richhf.evaluation import predict_function
 from richhf.models import RichFeedbackModel, analytic_flops
 from richhf.training.partitioning import Partitioner
-from richhf.training.train import compile_step, initializer
+from richhf.training.programs import compile_predict, compile_step, initializer, param_target
 from richhf.training.train_state import TrainState
 
 Batch = Mapping[str, jax.ShapeDtypeStruct]
@@ -80,19 +78,11 @@ def train_program(
 
 
 def predict_program(model: RichFeedbackModel, batch: Batch, partitioner: Partitioner) -> StepProgram:
-    """The step of an evaluation: every chip holds all parameters and predicts its share of the batch."""
-    shapes = {name: x.shape for name, x in batch.items()}
-    params = param_shapes(model, shapes)
-    whole = partitioner.replicated
-    params = jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=whole), params)
+    """The step of `launch.eval`, which predicts everything."""
+    params = param_target(model, partitioner, {name: x.shape for name, x in batch.items()})
     state = TrainState(step=None, params=params, opt_state=None)
-    return StepProgram(predict_function(model), state, (place(batch, partitioner),))
-
-
-def param_shapes(model: RichFeedbackModel, shapes: Mapping[str, tuple[int, ...]]) -> Any:
-    """A model's parameters as shapes, from those of a batch's features."""
-    key = jax.eval_shape(lambda: jax.random.key(0))
-    return jax.eval_shape(lambda key: nn.meta.unbox(model.get_initial_variables(key, shapes)["params"]), key)
+    step = compile_predict(model, partitioner, params)
+    return StepProgram(step, state, (place(batch, partitioner),))
 
 
 def model_flops(model: RichFeedbackModel, batch: Batch, *, train: bool) -> float:
@@ -116,7 +106,7 @@ def program_flops(model: RichFeedbackModel, batch: Batch, *, train: bool) -> flo
     plain = dataclasses.replace(model, config=config)
     images = batch["image"].shape[0]
     one = {name: jax.ShapeDtypeStruct((1, *x.shape[1:]), x.dtype) for name, x in batch.items()}
-    params = param_shapes(plain, {name: x.shape for name, x in one.items()})
+    params = param_target(plain, Partitioner(num_devices=1), {name: x.shape for name, x in one.items()})
     if train:
         lowered = jax.jit(jax.value_and_grad(lambda p, b: plain.loss_fn(p, b, None)[0])).lower(params, one)
     else:

@@ -16,11 +16,12 @@ from launch.data_fit import (
     keep_vocabulary,
     register_task,
 )
-from launch.gin_config import CONFIG_FILE, check_recorded
+from launch.gin_config import AS_TRAINED, CONFIG_FILE, check_recorded
 from launch.panels import Panels
 from richhf.atomic import atomic_path
 from richhf.data.datasets import DatasetConfig, eval_batches, train_iterator
 from richhf.training.checkpoints import find_checkpoint
+from richhf.training.partitioning import Partitioner
 
 
 def train_job(
@@ -30,6 +31,7 @@ def train_job(
     train_dataset_cfg: DatasetConfig,
     train: Callable[..., Any],
     register_tasks: Callable[[], Any] | None = None,
+    partitioner: Partitioner | None = None,
     train_eval_dataset_cfg: DatasetConfig | None = None,
     initial_checkpoint_path: str | None = None,
     num_panels: int = 4,
@@ -42,6 +44,7 @@ def train_job(
       train_dataset_cfg: the training stream.
       train: `richhf.training.train.train` with its settings bound.
       register_tasks: registers the tasks over their data folder.
+      partitioner: where arrays live; None splits batches over all devices.
       train_eval_dataset_cfg: what to measure the losses on during training; None: nothing.
       initial_checkpoint_path: a run to start from, trained with the same vocabulary.
       num_panels: how many of its images are drawn for TensorBoard at each evaluation, if there
@@ -50,11 +53,15 @@ def train_job(
     register_task(register_tasks, train_dataset_cfg)
     provider = check_data_fit(model, train_dataset_cfg)
     check_vocabulary(provider, model_dir)
-    check_recorded("SEE_PROMPT", Path(model_dir) / CONFIG_FILE)
+    check_recorded(AS_TRAINED, Path(model_dir) / CONFIG_FILE)
     if initial_checkpoint_path:
-        check_vocabulary(provider, find_checkpoint(initial_checkpoint_path).parent.parent)
+        initial_dir = find_checkpoint(initial_checkpoint_path).parent.parent
+        check_vocabulary(provider, initial_dir)
+        check_recorded(("SCAN_LAYERS",), initial_dir / CONFIG_FILE)
+    partitioner = partitioner or Partitioner()
     if train_eval_dataset_cfg:
         check_data_fit(model, train_eval_dataset_cfg)
+        partitioner.check_batch_size(train_eval_dataset_cfg.batch_size)
     iterator = train_iterator(train_dataset_cfg)
     rows = iterator.element_spec["encoder_input_tokens"].shape
     check_rows(model, rows, train_dataset_cfg.mixture_or_task_name)
@@ -62,7 +69,10 @@ def train_job(
     for given in (train_dataset_cfg, train_eval_dataset_cfg):
         if given and has_maps:
             check_map_size(model, given.task_feature_lengths)
-    settings: dict[str, Any] = {"initial_checkpoint_path": initial_checkpoint_path}
+    settings: dict[str, Any] = {
+        "partitioner": partitioner,
+        "initial_checkpoint_path": initial_checkpoint_path,
+    }
     if train_eval_dataset_cfg:
         cfg = train_eval_dataset_cfg
         settings["eval_batches"] = {cfg.split: lambda: counted_batches(cfg)}

@@ -3,7 +3,7 @@
 from richhf.evaluation.arrays import FeedbackArrays, record_batches, records_to_arrays
 from richhf.evaluation.baselines import MeanFeedback, flag_every_word, mean_baseline, noise_ceiling
 from richhf.evaluation.evaluate import FeedbackAccumulator, evaluate_feedback, flatten_metrics, summarise
-from richhf.evaluation.evaluator import Evaluation, evaluate_model, jit_predict, predict_function
+from richhf.evaluation.evaluator import Evaluation, evaluate_model
 from richhf.evaluation.gallery import Gallery, GalleryExample
 from richhf.evaluation.heatmaps import auc_judd, cc, kld, mse, nss, resize_maps, sim
 from richhf.evaluation.keywords import keyword_metrics
@@ -45,9 +45,7 @@ __all__ = [  # noqa: RUF022 (grouped by what they are)
     "Gallery",
     "GalleryExample",
     "evaluate_model",
-    "jit_predict",
     "markdown_tables",
-    "predict_function",
     "read_comparisons",
     "read_metrics",
     "text_tables",

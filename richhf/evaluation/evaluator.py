@@ -4,7 +4,6 @@ import dataclasses
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any, Protocol, runtime_checkable
 
-import jax
 import numpy as np
 from tqdm import tqdm
 
@@ -15,7 +14,7 @@ from richhf.evaluation.gallery import Gallery, GalleryExample
 from richhf.evaluation.keywords import keyword_metrics
 from richhf.evaluation.metrics_file import ceiling_share
 from richhf.evaluation.values import ExampleValues, count_examples
-from richhf.feedback import HEATMAPS, OUTPUTS, SCORES
+from richhf.feedback import HEATMAPS, SCORES
 
 Features = Mapping[str, np.ndarray]
 Predict = Callable[[Features], Mapping[str, Any]]
@@ -65,23 +64,6 @@ class Evaluation:
     gallery: dict[str, list[GalleryExample]]
 
 
-def jit_predict(model: Any, params: Any) -> Predict:
-    """Compiles `model.predict_batch` for all outputs: model features to predictions.
-
-    Args:
-      model: has `predict_batch(params, batch, *, outputs)`, which returns `heatmaps` f32 [b 2 h w] in [0, 1],
-        `scores` f32 [b 4] and `keyword_tokens` int32 [b k].
-      params: its parameters.
-    """
-    compiled = predict_function(model)
-    return lambda features: compiled(params, dict(features))
-
-
-def predict_function(model: Any) -> Any:
-    """The jitted step of `jit_predict`: (parameters, model features) to predictions of all outputs."""
-    return jax.jit(lambda params, features: model.predict_batch(params, features, outputs=OUTPUTS))
-
-
 def evaluate_model(
     predict: Predict,
     batches: Iterable[EvaluationBatch],
@@ -96,7 +78,8 @@ def evaluate_model(
     """Evaluates a model over a split, in one pass and in the memory of two batches.
 
     Args:
-      predict: model features to predictions, as `jit_predict` makes it.
+      predict: model features to `heatmaps` f32 [b 2 h w] in [0, 1], `scores` f32 [b 4] and
+        `keyword_tokens` int32 [b k], as `model.predict_batch` gives them.
       batches: the split; every batch of one size, so that nothing is compiled twice.
       decode: token ids, cut before the first padding 0, to text: a vocabulary's `decode`.
       mean: labels of the training split, for the predict-the-mean row.

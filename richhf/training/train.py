@@ -1,14 +1,12 @@
 """The training loop: restore or start, then step, log, evaluate, save, until total_steps or a signal."""
 
-import functools
 import math
 import os
 import signal
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
-from typing import Any, Protocol, runtime_checkable
+from typing import Any
 
-import flax.linen as nn
 import jax
 import numpy as np
 
@@ -17,25 +15,11 @@ from richhf.training.interruption import Interrupted, SignalWatch
 from richhf.training.metrics_window import MetricsWindow
 from richhf.training.optimizers import Optimizer
 from richhf.training.partitioning import Partitioner
+from richhf.training.programs import Model, compile_eval, compile_gather, compile_step, initializer
 from richhf.training.run_log import Progress, RunLog
 from richhf.training.train_state import TrainState
-from richhf.training.train_step import train_step
 
 EvalBatches = Callable[[], Iterable[tuple[Mapping[str, np.ndarray], int]]]
-
-
-@runtime_checkable
-class Model(Protocol):
-    """What can be trained."""
-
-    def get_initial_variables(self, rng, input_shapes, input_types=None):
-        """Variables with the key `params`, boxed with logical axis names; shapes and dtypes by feature."""
-
-    def loss_fn(self, params, batch, dropout_rng):
-        """The loss and its parts, scalars by name."""
-
-    def eval_fn(self, params, batch):
-        """Metrics without dropout, scalars by name."""
 
 
 def train(
@@ -130,12 +114,8 @@ def train(
         progress.note("compiling the first step ...")
 
     step_fn = compile_step(model, optimizer, partitioner, target, num_microbatches, ema_decay)
-    param_shardings = jax.tree.map(lambda x: x.sharding, target.params)
-    gather = jax.jit(lambda params: partitioner.gather(params, param_shardings))
-    eval_fn = jax.jit(
-        lambda params, batch: model.eval_fn(partitioner.gather(params, param_shardings), batch),
-        out_shardings=partitioner.replicated,
-    )
+    eval_fn = compile_eval(model, partitioner, target.params)
+    gather = compile_gather(partitioner, target.params)
     rng = jax.device_put(jax.random.fold_in(jax.random.key(seed), 1), partitioner.replicated)
     window = MetricsWindow(batch_size, log.seconds_before)
 
@@ -177,71 +157,6 @@ def train(
         )
         raise Interrupted(signals.received, int(state.step))
     return state
-
-
-def initializer(
-    model: Model,
-    optimizer: Optimizer,
-    partitioner: Partitioner,
-    shapes: Mapping[str, tuple[int, ...]],
-    types: Mapping[str, Any],
-    ema_decay: float = 0.0,
-) -> tuple[Callable[[Any, Any], TrainState], TrainState]:
-    """How to make the first state, and what it looks like.
-
-    Args:
-      model: its variables carry logical axis names.
-      optimizer: its state follows the parameters.
-      partitioner: places both.
-      shapes: of the global batch, by name.
-      types: dtypes, by name.
-      ema_decay: 0 for a state without a moving average.
-
-    Returns:
-      (rng, params or None) to a placed TrainState; and that state as jax.ShapeDtypeStruct with shardings.
-    """
-
-    def random_params(rng):
-        return model.get_initial_variables(rng, shapes, types)["params"]
-
-    def create(rng, params):
-        params = nn.meta.unbox(random_params(rng)) if params is None else params
-        return TrainState.create(params, optimizer, ema_decay=ema_decay)
-
-    key = jax.eval_shape(lambda: jax.random.key(0))
-    boxed = jax.eval_shape(random_params, key)
-    params = nn.meta.unbox(boxed)
-    param_shardings = partitioner.param_shardings(boxed)
-    abstract = jax.eval_shape(create, key, params)
-    shardings = partitioner.like_params(abstract, params, param_shardings)
-    target = jax.tree.map(
-        lambda x, place: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=place), abstract, shardings
-    )
-    return jax.jit(create, out_shardings=shardings), target
-
-
-def compile_step(
-    model: Model,
-    optimizer: Optimizer,
-    partitioner: Partitioner,
-    target: TrainState,
-    num_microbatches: int = 1,
-    ema_decay: float = 0.0,
-) -> Callable[[TrainState, Any, Any], tuple[TrainState, dict[str, Any]]]:
-    """Compiles `train_step` for states like target; the step donates its state."""
-    shardings = jax.tree.map(lambda x: x.sharding, target)
-
-    def loss_fn(params, batch, rng):
-        return model.loss_fn(partitioner.gather(params, shardings.params), batch, rng)
-
-    step = functools.partial(
-        train_step,
-        loss_fn=loss_fn,
-        optimizer=optimizer,
-        num_microbatches=num_microbatches,
-        ema_decay=ema_decay,
-    )
-    return jax.jit(step, out_shardings=(shardings, partitioner.replicated), donate_argnums=0)
 
 
 def evaluate(

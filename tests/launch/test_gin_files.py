@@ -29,13 +29,10 @@ POOLER = 1024 * 1024 + 1024
 
 
 def load(name, run=None, *flags):
-    files = (
-        [f"gin/models/{name}.gin", "gin/data/synthetic.gin"] if name in TINY else [f"gin/models/{name}.gin"]
-    )
-    files.append(f"gin/runs/{run or ('train' if name in TINY else 'finetune')}.gin")
+    tiny = name in TINY
+    data, run = "synthetic" if tiny else "richhf18k", run or ("train" if tiny else "finetune")
+    files = (f"gin/models/{name}.gin", f"gin/data/{data}.gin", f"gin/runs/{run}.gin")
     values = {"MODEL_DIR": "x", "TRAIN_STEPS": 1000, "REGISTER_TASKS": None}
-    if name not in TINY:
-        values["SCAN_LAYERS"] = True  # the same parameters, stacked, traced in a tenth of the time
     given = [f"--gin.{key}={value}" for key, value in values.items()]
     argv = [*(f"--gin_file={file}" for file in files), *given, *flags]
     gin_config.load(gin_config.parse_flags(argv), configurables.PARAMETERS)
@@ -55,7 +52,7 @@ def model(request):
 
 
 def specs(model, batch_size=8, **settings):
-    lengths = gin.get_bindings("utils.DatasetConfig")["task_feature_lengths"]
+    lengths = gin.get_bindings("train/utils.DatasetConfig")["task_feature_lengths"]
     return batch_spec(model.config, lengths, batch_size, **settings)
 
 
@@ -126,7 +123,7 @@ def test_the_authors_schedule_is_a_cosine_from_start_to_half():
     np.testing.assert_allclose([rate(0), rate(29643.5), rate(59287)], [2e-5, 1.5e-5, 1e-5], rtol=1e-5)
 
 
-def test_a_large_model_shrunk_learns_for_real(train, tmp_path):
+def test_a_large_model_shrunk_learns_for_real(train, tmp_path, capsys):
     """As shipped in all but size: bfloat16, recomputed blocks, microbatches, the run's optimizer."""
     flags = {"MIXTURE_OR_TASK_NAME": "synthetic_augmented_prompt", "NUM_MICROBATCHES": 2, "BATCH_SIZE": 4}
     given = [f"--gin.{name}={value}" for name, value in flags.items()]
@@ -135,6 +132,21 @@ def test_a_large_model_shrunk_learns_for_real(train, tmp_path):
     losses = [line["loss"] for line in read_log(tmp_path / "run") if "loss" in line]
     assert losses
     assert np.isfinite(losses).all()
+    capsys.readouterr()
+    run = {"model": "base_augmented_prompt", "run_file": "finetune"}
+    assert train("--gin.SCAN_LAYERS=False", *given, **run) == 2
+    assert "the run was trained with True: set --gin.SCAN_LAYERS=True" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    "order",
+    [("models/large384_multi_head", "data/richhf18k"), ("data/richhf18k", "models/large384_multi_head")],
+)
+def test_a_data_files_lengths_count_before_and_behind_a_model_file(order):
+    argv = [*(f"--gin_file=gin/{name}.gin" for name in (*order, "runs/eval")), "--gin.MODEL_DIR=x"]
+    gin_config.load(gin_config.parse_flags(argv), configurables.PARAMETERS)
+    lengths = gin.get_bindings("utils.DatasetConfig")["task_feature_lengths"]
+    assert lengths == {"image": 384, "heatmaps": 512, "inputs": 128, "targets": 64}
 
 
 def test_captions_train_no_head():

@@ -18,7 +18,7 @@ from launch.data_fit import explained_reading
 from richhf.data.datasets import DatasetConfig, get_task, train_iterator
 from richhf.data.records import read_records, write_records
 from richhf.data.synthetic.vocabulary import train_vocabulary
-from richhf.evaluation import write_metrics
+from richhf.evaluation import flatten_metrics, write_metrics
 from richhf.feedback import HEATMAPS, SCORES
 from richhf.training.checkpoints import find_checkpoint, restore_params
 from richhf.training.run_log import read_log
@@ -74,6 +74,17 @@ def test_train_resume_and_evaluate(train, evaluate, data_dir, tmp_path, monkeypa
     assert (tmp_path / "out/metrics.md").read_text().count("|") > 50
     assert (tmp_path / "out/report.html").stat().st_size > 10_000
 
+    mesh = (
+        "--gin.Partitioner.num_devices=4",
+        "--gin.Partitioner.fsdp=2",
+        "--gin.EVAL_OUTPUT_DIR=" + str(tmp_path),
+    )
+    assert evaluate(*mesh, name="parts") == 0
+    split = json.loads((tmp_path / "metrics.json").read_text())
+    one, four = flatten_metrics(metrics["model"]), flatten_metrics(split["model"])
+    assert one.keys() == four.keys()
+    np.testing.assert_allclose(list(four.values()), list(one.values()), rtol=1e-3, atol=1e-5)
+
 
 def test_augmented_prompt_learns_from_the_other_runs_weights(train, tmp_path):
     assert train(model="tiny_augmented_prompt", name="first", steps=1) == 0
@@ -108,6 +119,10 @@ def test_augmented_prompt_learns_from_the_other_runs_weights(train, tmp_path):
         (
             ["--gin.BATCH_SIZE=7", "--gin.Partitioner.num_devices=2"],
             "a batch of 7 examples cannot be split over 2 device",
+        ),
+        (
+            ["--gin.EVAL_BATCH_SIZE=3", "--gin.Partitioner.num_devices=2"],
+            "a batch of 3 examples cannot be split over 2 device",
         ),
         (["--gin.training.train.num_microbatches=3"], "x 3 microbatch.*multiple of 3"),
         (["--gin.LR_FACTORS=constnt"], "Did you mean 'constant'"),
