@@ -1,4 +1,4 @@
-"""One training step as a pure function; who compiles and places it is in `richhf.training.train`."""
+"""One training step as a pure function; who compiles and places it is in `richhf.training.programs`."""
 
 from collections.abc import Callable, Mapping
 from typing import Any
