@@ -119,7 +119,7 @@ def sha256(path: str | os.PathLike) -> str:
 
 @contextlib.contextmanager
 def explain_failure(out: pathlib.Path) -> Iterator[None]:
-    """Says what to do about a full disk, and about a worker process that was killed."""
+    """Says what to do when the system fails: a full disk, an unreadable file, a worker that was killed."""
     try:
         yield
     except BrokenProcessPool as error:
@@ -130,7 +130,11 @@ def explain_failure(out: pathlib.Path) -> Iterator[None]:
     except OSError as error:
         full = error.errno in (errno.ENOSPC, errno.EDQUOT) or "No space left" in str(error)
         if not full:
-            raise
+            if error.errno is None:
+                raise
+            where = f": {error.filename}" if error.filename else ""
+            message = f"{error.strerror}{where}; see to it and run the command again: it goes on"
+            raise OSError(error.errno, message) from error
         message = (
             f"the disk is full while writing {out}; free some space and run the command again: it goes on"
         )

@@ -2,9 +2,13 @@
 
     python -m tests.benchmarks.prepare --gigabytes 3 --folder /tmp/benchmark
 
-Makes parquet files like Pick-a-Pic v1's (two JPEG of 512 x 512 a row, row groups of 100 rows, 3 of 100 rows
-wanted) and labels, runs the command as a user would, and prints rows and bytes a second and the peak memory
-of all its processes together (resident, Linux only). The folder is removed at the end.
+Makes parquet files like Pick-a-Pic v1's (two JPEG of 512 x 512 a row, row groups of 100 rows, one image of 3
+of 100 rows wanted) and labels, all of them `train`, runs the command as a user would, in a process of its
+own, and prints rows and bytes a second, from its start to its end, and the peak memory of all its processes
+together (resident, what they share counted in each; looked at 20 times a second; Linux only). The files were
+written just before, so what fits into memory is read from there and not from the disk. They are made in a new
+folder within --folder, at least one file of about 0.3 GB, and removed at the end with what the command made
+of them.
 """
 
 import argparse
@@ -128,7 +132,7 @@ def tree_memory(root: int) -> int:
     for path in pathlib.Path("/proc").glob("[0-9]*"):
         try:
             parents[int(path.name)] = int((path / "stat").read_text().rpartition(")")[2].split()[1])
-            resident[int(path.name)] = int((path / "statm").read_text().split()[1]) * 4096
+            resident[int(path.name)] = int((path / "statm").read_text().split()[1]) * resource.getpagesize()
         except OSError:
             continue  # it has ended
 
@@ -143,10 +147,14 @@ def tree_memory(root: int) -> int:
 def main() -> None:
     """Makes the files, runs the command, prints figures."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--gigabytes", type=float, default=3.0)
-    parser.add_argument("--folder", type=pathlib.Path, help="for the files (default: a temporary one)")
-    parser.add_argument("--workers", type=int, default=2)
+    parser.add_argument("--gigabytes", type=float, default=3.0, help="of parquet, at least (default 3)")
+    parser.add_argument(
+        "--folder", type=pathlib.Path, help="made if need be (default: the system's for such files)"
+    )
+    parser.add_argument("--workers", type=int, default=2, help="of the command (default 2)")
     arguments = parser.parse_args()
+    if arguments.folder is not None:
+        arguments.folder.mkdir(parents=True, exist_ok=True)
     folder = pathlib.Path(tempfile.mkdtemp(dir=arguments.folder))
     try:
         rows, size = make_source(folder, round(arguments.gigabytes * 1e9))

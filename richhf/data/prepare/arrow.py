@@ -30,8 +30,24 @@ def load_pyarrow() -> Any:
 
 
 def unreadable() -> tuple[type[Exception], ...]:
-    """What pyarrow raises for a file that is cut short, damaged or something else."""
-    return (OSError, load_pyarrow().ArrowException)
+    """What pyarrow raises when it cannot read a file: for damage, or if the system fails (`check_damage`)."""
+    return (OSError, UnicodeDecodeError, load_pyarrow().ArrowException)
+
+
+def check_damage(error: Exception) -> None:
+    """Passes if an error is about the file: it is cut short, damaged or something else.
+
+    What the system refuses (a failing disk, a mount that is gone, too many open files) has its number in
+    `errno`; what pyarrow itself finds wrong with the bytes has none.
+
+    Args:
+        error: one of `unreadable()`.
+
+    Raises:
+        Exception: the error itself, if it is about the machine; it says nothing of the file.
+    """
+    if isinstance(error, MemoryError) or getattr(error, "errno", None) is not None:
+        raise error
 
 
 @dataclasses.dataclass(frozen=True)

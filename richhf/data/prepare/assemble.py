@@ -36,7 +36,7 @@ def assemble(
     """Writes the shards that are not there yet.
 
     Shards that an earlier run left stay, if it was going to write the same records: a file that could not be
-    read then may be readable now.
+    read then may be readable now, or be another one.
 
     Args:
         out: the folder.
@@ -51,7 +51,8 @@ def assemble(
         OSError: if a file cannot be written; it is not there then.
     """
     cut = list_shards({split: len(found) for split, found in pairs.items()}, shards)
-    plan = hashlib.sha256(repr(sorted(pairs.items())).encode()).hexdigest()
+    contents = {split: [pair.checksums() for pair in found] for split, found in sorted(pairs.items())}
+    plan = hashlib.sha256(repr(contents).encode()).hexdigest()
     if spool.plan() != plan:
         for split in pairs:
             for path in out.glob(f"{split}-*-of-*.tfrecord"):

@@ -3,6 +3,8 @@
 import concurrent.futures
 import contextlib
 import dataclasses
+import functools
+import hashlib
 import multiprocessing
 import multiprocessing.synchronize
 import pathlib
@@ -10,6 +12,7 @@ from collections.abc import Callable, Generator, Sequence
 
 import tqdm
 
+from richhf.data.prepare.files import stamp_files
 from richhf.data.prepare.images import UnusableImage, check_image
 from richhf.data.prepare.problems import Kind, Note, Problem
 from richhf.data.prepare.source import Item, Piece, Source
@@ -35,13 +38,21 @@ class Job:
     max_pixels: int
     reencode: bool
 
+    def origin(self, piece: Piece) -> str:
+        """What decides on what is fetched, beside the request: the wanted uids, and its files as they are."""
+        return f"{self._checksum}-{stamp_files(self.source.root, self.source.files_of(piece))}"
+
+    @functools.cached_property
+    def _checksum(self) -> str:
+        return hashlib.sha256(repr(sorted(self.wanted)).encode()).hexdigest()
+
 
 class Stopped(Exception):
     """The worker was told to stop; its piece is not done."""
 
 
 def fetch(job: Job, pieces: Sequence[Piece], workers: int, note: Note) -> None:
-    """Fetches the pieces that are not in the spool yet.
+    """Fetches the pieces that are not in the spool yet, or were fetched from what has changed since.
 
     Args:
         job: what to fetch.
@@ -50,11 +61,13 @@ def fetch(job: Job, pieces: Sequence[Piece], workers: int, note: Note) -> None:
         note: told of the problems of each piece when it is done, also of those done before.
 
     Raises:
-        OSError: if the spool cannot be written, or a worker was killed.
+        OSError: if the source cannot be read or the spool be written, or a worker was killed.
     """
     spool = Spool(job.spool)
-    done = [piece for piece in pieces if spool.is_done(piece.key)]
-    todo = [piece for piece in pieces if not spool.is_done(piece.key)]
+    done: list[Piece] = []
+    todo: list[Piece] = []
+    for piece in pieces:
+        (done if spool.is_done(piece.key, job.origin(piece)) else todo).append(piece)
     found, size = 0, sum(piece.size for piece in pieces)
     initial = sum(piece.size for piece in done)
     with tqdm.tqdm(desc="fetch", total=size, initial=initial, unit="B", unit_scale=True, disable=None) as bar:
@@ -81,9 +94,10 @@ def fetch_piece(job: Job, piece: Piece, stopped: Callable[[], bool] = lambda: Fa
     """Reads one piece, checks its images and prompts, and puts them into the spool.
 
     Raises:
+        OSError: if the source cannot be read or the spool be written.
         Stopped: if `stopped` turns true on the way.
     """
-    with write_piece(job.spool, piece.key) as writer:
+    with write_piece(job.spool, piece.key, job.origin(piece)) as writer:
         for item in job.source.read(piece, job.wanted):
             if stopped():
                 raise Stopped

@@ -5,7 +5,7 @@ import os
 import pathlib
 import re
 from collections.abc import Iterable, Sequence
-from typing import Any
+from typing import Any, NoReturn
 
 from richhf.feedback import SPLITS
 
@@ -22,17 +22,22 @@ def list_files(root: pathlib.Path, suffixes: Iterable[str]) -> list[str]:
 
     Raises:
         FileNotFoundError: if `root` does not exist.
+        OSError: if the system cannot list it or a folder in it.
     """
     if not root.is_dir():
         what = "is a file" if root.exists() else "does not exist"
         raise FileNotFoundError(f"{root} {what}; expected a folder")
     suffixes, found = frozenset(suffixes), []
-    for folder, folders, names in os.walk(root):
+    for folder, folders, names in os.walk(root, onerror=_raise):
         folders[:] = [name for name in folders if not name.startswith(".")]
         for name in names:
             if os.path.splitext(name)[1].lower() in suffixes and not name.startswith("."):
                 found.append(pathlib.Path(folder, name).relative_to(root).as_posix())
     return sorted(found)
+
+
+def _raise(error: OSError) -> NoReturn:
+    raise error
 
 
 def describe_files(root: pathlib.Path, names: Sequence[str]) -> dict[str, Any]:
@@ -44,6 +49,13 @@ def describe_files(root: pathlib.Path, names: Sequence[str]) -> dict[str, Any]:
         "bytes": sum(sizes),
         "listing": hashlib.sha256(listing.encode(errors="surrogateescape")).hexdigest()[:16],
     }
+
+
+def stamp_files(root: pathlib.Path, names: Sequence[str]) -> str:
+    """A checksum of names, sizes and times of the last change: files with the same one have not changed."""
+    stats = [(root / name).stat() for name in names]
+    stamps = [(name, one.st_size, one.st_mtime_ns) for name, one in zip(names, stats, strict=True)]
+    return hashlib.sha256(repr(stamps).encode()).hexdigest()
 
 
 def refuse_pointers(root: pathlib.Path, names: Sequence[str]) -> None:

@@ -6,6 +6,7 @@ import pathlib
 from collections.abc import Iterator, Set
 from typing import Any, TextIO
 
+from richhf.data.dataset_info import sha256
 from richhf.data.prepare import files, images
 from richhf.data.prepare.columns import Overrides, find_column
 from richhf.data.prepare.problems import Kind, Note, Problem
@@ -21,7 +22,6 @@ class Folder(Source):
 
     Attributes:
         table: the file of prompts.
-        overrides: columns given by the user.
         prompts: by wanted uid, once planned.
         wanted_names: the images of wanted uids, once planned.
     """
@@ -42,7 +42,7 @@ class Folder(Source):
         """
         if overrides.image is not None:
             raise ValueError("--image-column is for tables that hold images; here images are named by uid")
-        self.root, self.overrides = root, overrides
+        self.root = root
         self.names = files.list_files(root, images.SUFFIXES)
         if not self.names:
             raise ValueError(f"{root} holds no image ({', '.join(sorted(images.SUFFIXES))})")
@@ -54,9 +54,10 @@ class Folder(Source):
         self.wanted_names: list[str] = []
 
     def describe(self) -> dict[str, Any]:
-        """See `Source`; the table is one of the files."""
-        table = files.describe_files(self.table.parent, [self.table.name])
-        return super().describe() | {"table": table, **self.overrides.given()}
+        """See `Source`; the table decides too, and which of its columns."""
+        table = {"name": self.table.name, "sha256": sha256(self.table)}
+        columns = dict(zip(("uid", "prompt"), self._columns, strict=True))
+        return super().describe() | {"table": table, "columns": columns}
 
     def example(self) -> str:
         """See `Source`."""
@@ -73,15 +74,15 @@ class Folder(Source):
             pieces.append(Piece("", 0, start, start + len(part), size))
         return pieces
 
+    def files_of(self, piece: Piece) -> list[str]:
+        """See `Source`."""
+        return self.wanted_names[piece.start : piece.stop]
+
     def read(self, piece: Piece, wanted: Set[str]) -> Iterator[Item | Problem]:
         """See `Source`."""
-        for name in self.wanted_names[piece.start : piece.stop]:
-            try:
-                image, detail = (self.root / name).read_bytes(), ""
-            except OSError as error:
-                image, detail = None, str(error)
+        for name in self.files_of(piece):
             uid = to_uid(name)
-            yield Item(uid, name, 0, image, self.prompts.get(uid), detail)
+            yield Item(uid, name, 0, (self.root / name).read_bytes(), self.prompts.get(uid))
 
 
 def _only_table(root: pathlib.Path) -> pathlib.Path:

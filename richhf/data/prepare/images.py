@@ -65,11 +65,12 @@ def check_image(found: bytes, *, max_pixels: int, reencode: bool = False) -> Che
     Raises:
         UnusableImage: if it has too many pixels or cannot be decoded.
     """
+    formats = _formats()  # what fails here says nothing of the image
     try:
         with warnings.catch_warnings():
             # Pillow warns of sizes that `max_pixels` decides on, and of oddities that do no harm.
             warnings.simplefilter("ignore")
-            image = Image.open(io.BytesIO(found), formats=_formats())
+            image = Image.open(io.BytesIO(found), formats=formats)
             pixels = image.width * image.height
             if pixels > max_pixels:
                 size = f"{image.width} x {image.height} = {pixels:,} pixels"

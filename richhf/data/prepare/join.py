@@ -19,6 +19,10 @@ class Pair:
     label: Label
     entry: Entry
 
+    def checksums(self) -> tuple[str, str, str]:
+        """What the record's bytes depend on."""
+        return self.label.checksum, self.entry.checksum, self.entry.prompt
+
     def mismatch(self) -> dict[str, Any] | None:
         """What `dataset_info.json` says where labels differ in number from the prompt's words."""
         found = len(words.split_words(self.entry.prompt))
@@ -35,11 +39,20 @@ class Pair:
         }
 
 
-def first_entries(entries: Iterable[Entry]) -> dict[str, Entry]:
-    """By uid the first usable place, files in order, then rows, then columns: pieces come in that order."""
+def first_entries(entries: Iterable[Entry], note: Note) -> dict[str, Entry]:
+    """By uid the first usable place, files in order, then rows, then columns: pieces come in that order.
+
+    Args:
+        entries: all usable places, in order. What they hold does not decide.
+        note: told of each place that is not the first of its uid.
+    """
     first: dict[str, Entry] = {}
     for entry in entries:
-        first.setdefault(entry.uid, entry)
+        if (used := first.setdefault(entry.uid, entry)) is not entry:
+            same = (used.checksum, used.prompt) == (entry.checksum, entry.prompt)
+            found = "found the same image and prompt again" if same else "found another image or prompt"
+            detail = f"{found}; expected one: {used.file}, index {used.index} is used"
+            note(Problem(Kind.REPEATED_IMAGE, entry.file, entry.index, detail, entry.uid))
     return first
 
 

@@ -9,6 +9,7 @@ import tqdm
 
 from richhf.atomic import atomic_path
 from richhf.data.checks import RecordError
+from richhf.data.dataset_info import sha256
 from richhf.data.examples import FRAME, HEAD, read_examples, serialize_features
 from richhf.data.prepare import files
 from richhf.data.prepare.labels import Label, Labels
@@ -70,9 +71,14 @@ class RecordFiles(LabelSource):
         for found in self.by_split.values():
             files.refuse_pointers(root, found)
 
+    def describe(self) -> dict[str, Any]:
+        """See `LabelSource`; with a checksum for each file, which are small beside the images."""
+        names = [name for names in self.by_split.values() for name in names]
+        return super().describe() | {"sha256": {name: sha256(self.root / name) for name in names}}
+
     def read(self, store: pathlib.Path, note: Note) -> Labels:
         """See `LabelSource`; the rest of a damaged file is lost."""
-        labels, size = Labels(note), self.describe()["bytes"]
+        labels, size = Labels(note), super().describe()["bytes"]
         with tqdm.tqdm(desc="labels", total=size, unit="B", unit_scale=True, disable=None) as bar:
             for split, names in self.by_split.items():
                 for name in names:

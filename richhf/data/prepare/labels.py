@@ -2,6 +2,7 @@
 
 import collections
 import dataclasses
+import hashlib
 import pathlib
 from collections.abc import Collection
 
@@ -40,6 +41,7 @@ class Label:
         length: in bytes.
         uid: of its image, once checked.
         labels: number of words labelled, once checked.
+        checksum: of its bytes, once checked.
     """
 
     split: str
@@ -50,6 +52,7 @@ class Label:
     length: int
     uid: str = ""
     labels: int = 0
+    checksum: str = ""
 
     def read(self) -> dict[str, bytes | float]:
         """Reads the eight features again, their bytes and floats as found."""
@@ -77,7 +80,7 @@ def check_label(serialized: bytes, label: Label) -> Label | Problem:
         label: where it is.
 
     Returns:
-        the label with `uid` and `labels`, or the first thing that is wrong with it.
+        the label with `uid`, `labels` and `checksum`, or the first thing that is wrong with it.
     """
     check, uid, kind = Checker(label.file, label.index), "", Kind.RECORD
     try:
@@ -104,7 +107,8 @@ def check_label(serialized: bytes, label: Label) -> Label | Problem:
         return Problem(kind, label.file, label.index, detail, uid)
     except ValueError as error:
         return Problem(kind, label.file, label.index, f"{LABEL_FEATURE}: {error}", uid)
-    return dataclasses.replace(label, uid=uid, labels=len(labels))
+    checksum = hashlib.sha256(serialized).hexdigest()
+    return dataclasses.replace(label, uid=uid, labels=len(labels), checksum=checksum)
 
 
 class Labels:

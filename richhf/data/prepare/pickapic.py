@@ -12,6 +12,7 @@ class PickAPic(TableSource):
     """A folder of Pick-a-Pic's parquet files."""
 
     name = "pickapic"
+    repeats = True  # an image is in as many rows as it was compared in
     views = (View("image_0_uid", "jpg_0", "caption"), View("image_1_uid", "jpg_1", "caption"))
 
     def __init__(self, root: pathlib.Path, names: list[str], columns: Sequence[str], *, where: str):

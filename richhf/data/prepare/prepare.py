@@ -5,7 +5,8 @@ OUT/dataset_info.json                   the request, counts, what was left out a
 OUT/.spool/                             what has been fetched; gone at the end
 
 Labels are checked first, then images and prompts are fetched, then records are written, in the order of the
-label files. A uid that is in several places takes the first one that is usable, files sorted by name.
+label files. A uid that is in several places takes the first one that is usable, files sorted by name. In
+Pick-a-Pic that is as it should be; elsewhere each further usable place is listed as a problem.
 """
 
 import os
@@ -70,7 +71,7 @@ def prepare(
       BadInput: the first problem, if strict.
       ValueError: the request or the input makes no sense, no image belongs to any label, or `out` holds
         something else.
-      OSError: something cannot be read or written; what is finished stays.
+      OSError: the system cannot read or write something; what is finished stays, and the same call goes on.
       ImportError: TensorFlow or pyarrow is missing.
     """
     _check_numbers(shards=shards, workers=workers, max_pixels=max_pixels)
@@ -157,9 +158,9 @@ def _make(
 
     fetched = [spool.read_piece(piece.key) for piece in pieces]
     problems += (problem for _, found in fetched for problem in found)
-    pairs = join.join(
-        labels, join.first_entries(entry for found, _ in fetched for entry in found), problems, note
-    )
+    every_entry = (entry for found, _ in fetched for entry in found)
+    entries = join.first_entries(every_entry, (lambda problem: None) if opened.repeats else note)
+    pairs = join.join(labels, entries, problems, note)
     if not any(pairs.values()):
         what = f"no usable image in {opened.root} ({opened.name}) has the uid of a label; {opened.example()}"
         _give_up(out, spool, f"{what}; expected uids like {min(wanted)!r}", problems)

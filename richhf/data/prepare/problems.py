@@ -19,6 +19,7 @@ class Kind(enum.StrEnum):
     REPEATED = "repeated uid"
     UNREADABLE = "unreadable file"
     TABLE = "bad table line"
+    REPEATED_IMAGE = "repeated image"
     NO_IMAGE = "no image"
     NO_PROMPT = "no prompt"
     IMAGE = "undecodable image"

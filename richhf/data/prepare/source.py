@@ -62,9 +62,11 @@ class Source(abc.ABC):
     root: pathlib.Path
     names: list[str]
     """Its files, relative to `root`, in order."""
+    repeats: ClassVar[bool] = False
+    """Whether a uid belongs into several places; otherwise all but the first are a problem."""
 
     def describe(self) -> dict[str, Any]:
-        """What decides on the records made from it, as JSON values."""
+        """What decides on the records made from it, as JSON values; images go by their names and sizes."""
         return {"kind": self.name, **files.describe_files(self.root, self.names)}
 
     @abc.abstractmethod
@@ -76,5 +78,13 @@ class Source(abc.ABC):
         """Cuts the source into pieces, in order; files that cannot be read at all are noted."""
 
     @abc.abstractmethod
+    def files_of(self, piece: Piece) -> list[str]:
+        """The files that a piece is read from, relative to `root`."""
+
+    @abc.abstractmethod
     def read(self, piece: Piece, wanted: Set[str]) -> Iterator[Item | Problem]:
-        """Reads what a piece has of the wanted uids, in order, and what it cannot read of it."""
+        """Reads what a piece has of the wanted uids, in order, and what is damaged of it.
+
+        Raises:
+            OSError: if the system cannot read it; that says nothing of the files.
+        """

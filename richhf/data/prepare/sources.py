@@ -37,6 +37,7 @@ def open_source(
     Raises:
         FileNotFoundError: if there is nothing.
         ValueError: if it holds nothing usable, or something else than `name`, or options do not fit.
+        OSError: if the system cannot read it.
         ImportError: if it holds tables and pyarrow is missing.
     """
     overrides = overrides or Overrides()
@@ -71,5 +72,6 @@ def _first_schema(root: pathlib.Path, names: list[str]) -> tuple[str, Any]:
         try:
             return str(root / name), arrow.read_schema(root / name)
         except arrow.unreadable() as error:
+            arrow.check_damage(error)
             first = first or error
     raise ValueError(f"none of the {len(names)} tables in {root} can be read; {names[0]}: {first}") from first

@@ -6,6 +6,7 @@ OUT/.spool/000012-000128.json  which they are, and what was wrong; where it stan
 
 import contextlib
 import dataclasses
+import hashlib
 import json
 import pathlib
 import shutil
@@ -33,6 +34,7 @@ class Entry:
         width: in pixels.
         height: in pixels.
         converted: whether its bytes are no longer those found.
+        checksum: of the image's bytes.
         offset: of the image in the piece's file.
         length: in bytes.
         piece: key of the piece.
@@ -46,6 +48,7 @@ class Entry:
     width: int
     height: int
     converted: bool
+    checksum: str
     offset: int
     length: int
     piece: str
@@ -63,7 +66,8 @@ class PieceWriter:
         """Adds an image and its prompt, found at `index` of `file`."""
         place = (self._images.tell(), len(image.encoded), self._key)
         found = (image.format, image.width, image.height, image.converted)
-        self.entries.append(Entry(uid, file, index, prompt, *found, *place))
+        checksum = hashlib.sha256(image.encoded).hexdigest()
+        self.entries.append(Entry(uid, file, index, prompt, *found, checksum, *place))
         self._images.write(image.encoded)
 
     def note(self, problem: Problem) -> None:
@@ -77,9 +81,10 @@ class Spool:
 
     folder: pathlib.Path
 
-    def is_done(self, key: str) -> bool:
-        """Whether a piece has been fetched."""
-        return _index_file(self.folder, key).exists()
+    def is_done(self, key: str, origin: str) -> bool:
+        """Whether a piece has been fetched, and from the same; see `write_piece`."""
+        index = _index_file(self.folder, key)
+        return index.exists() and json.loads(index.read_text(encoding="utf-8"))["origin"] == origin
 
     def read_piece(self, key: str) -> tuple[list[Entry], list[Problem]]:
         """What a piece that is done holds."""
@@ -111,14 +116,22 @@ class Spool:
 
 
 @contextlib.contextmanager
-def write_piece(folder: pathlib.Path, key: str) -> Iterator[PieceWriter]:
-    """Writes one piece, done at the end of the block; an exception leaves nothing of it."""
+def write_piece(folder: pathlib.Path, key: str, origin: str) -> Iterator[PieceWriter]:
+    """Writes one piece, done at the end of the block; an exception leaves nothing of it.
+
+    Args:
+        folder: the spool's.
+        key: the piece's.
+        origin: tells what it is made from; a piece of another origin is written over.
+    """
+    # Never the images of one origin beside the index of another.
+    _index_file(folder, key).unlink(missing_ok=True)
     with atomic_path(_image_file(folder, key)) as temporary, temporary.open("wb") as images:
         writer = PieceWriter(key, images)
         yield writer
     entries = [dataclasses.astuple(entry) for entry in writer.entries]
     problems = [problem.to_json() for problem in writer.problems]
-    write_json(_index_file(folder, key), {"entries": entries, "problems": problems})
+    write_json(_index_file(folder, key), {"origin": origin, "entries": entries, "problems": problems})
 
 
 def _image_file(folder: pathlib.Path, key: str) -> pathlib.Path:

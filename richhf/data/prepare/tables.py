@@ -1,7 +1,7 @@
 """Sources made of parquet or Arrow files: rows found by their uid first, images read for those alone."""
 
-import contextlib
 import dataclasses
+import errno
 import pathlib
 from collections.abc import Iterator, Mapping, Set
 from typing import Any
@@ -11,6 +11,9 @@ from richhf.data.prepare.files import list_files
 from richhf.data.prepare.problems import Kind, Note, Problem
 from richhf.data.prepare.source import Item, Piece, Source
 from richhf.data.prepare.uids import to_uid
+
+_NO_FILE = (errno.ENOENT, errno.ENOTDIR, errno.EISDIR, errno.ELOOP, errno.ENAMETOOLONG)
+"""Why a path that stands in a cell names no file."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -35,11 +38,19 @@ class TableSource(Source):
         """See `Source`."""
         name = self.views[0].uid
         for file in self.names:
-            with contextlib.suppress(KeyError, *arrow.unreadable()):
+            try:
                 for part in arrow.read_parts(self.root / file):
                     for cell in arrow.column(part.read([name]), name):
                         return f"found {to_uid(cell_value(cell))!r}, from {file}, column {name}"
+            except KeyError:
+                continue
+            except arrow.unreadable() as error:
+                arrow.check_damage(error)
         return "found none"
+
+    def files_of(self, piece: Piece) -> list[str]:
+        """See `Source`; images that are files of their own, named in cells, are not among them."""
+        return [piece.file]
 
     def plan(self, wanted: Set[str], note: Note) -> list[Piece]:
         """See `Source`; the wanted uids make no difference."""
@@ -112,8 +123,13 @@ class TableSource(Source):
         if not isinstance(value, str):
             return None, f"found {type(value).__name__}; expected bytes, {{bytes, path}} or a path"
         for folder in ((self.root / file).parent, self.root):
-            if (folder / value).is_file():
+            try:
                 return (folder / value).read_bytes(), ""
+            except ValueError:  # a null byte in the path
+                continue
+            except OSError as error:
+                if error.errno not in _NO_FILE:
+                    raise
         return None, f"found the path {value!r}, where no file is; expected one relative to the table's file"
 
 
@@ -138,10 +154,9 @@ def unreadable_file(file: str, row: int, error: Exception) -> Problem:
     """The rows from `row` on, of the row group or the file, cannot be read.
 
     Raises:
-        MemoryError: if that is why; it says nothing of the file.
+        Exception: the error itself, if it is not about the file; see `arrow.check_damage`.
     """
-    if isinstance(error, MemoryError):
-        raise error
+    arrow.check_damage(error)
     detail = f"{' '.join(str(error).split()).rstrip('.')}; expected an intact file: copy it again"
     return Problem(Kind.UNREADABLE, file, row, detail)
 

@@ -1,9 +1,12 @@
 """A small RichHF-18K: label files, and the same images and prompts in each form that `prepare` reads."""
 
+import contextlib
 import csv
+import importlib
 import io
 import json
 import pathlib
+import resource
 
 import numpy as np
 import pyarrow as pa
@@ -182,6 +185,44 @@ def labels(world, tmp_path_factory):
 def pickapic(world, tmp_path_factory):
     """Sound images and prompts."""
     return world.write_pickapic(tmp_path_factory.mktemp("pickapic"))
+
+
+@pytest.fixture
+def interrupt(monkeypatch):
+    """Runs a function that is interrupted when `calls` calls of a function of a module are done."""
+
+    def run(module: str, name: str, calls: int, function) -> None:
+        module, done = importlib.import_module(f"richhf.data.prepare.{module}"), []
+        whole = getattr(module, name)
+
+        def interrupted(*args):
+            if len(done) == calls:
+                raise KeyboardInterrupt
+            whole(*args)
+            done.append(args)
+
+        with monkeypatch.context() as patch:
+            patch.setattr(module, name, interrupted)
+            with pytest.raises(KeyboardInterrupt):
+                function()
+
+    return run
+
+
+@pytest.fixture(scope="session")
+def no_more_files():
+    """A context in which this process can open no file, as when all that the system allows are open."""
+
+    @contextlib.contextmanager
+    def limit():
+        soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+        resource.setrlimit(resource.RLIMIT_NOFILE, (0, hard))
+        try:
+            yield
+        finally:
+            resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+
+    return limit
 
 
 @pytest.fixture(scope="session")

@@ -1,5 +1,7 @@
 """Mirrors that hold the labels too."""
 
+import math
+
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -85,6 +87,8 @@ def test_labels_may_be_lists_and_names_only_uids(world, tmp_path):
         ({"overall_score": "high"}, "score outside [0, 1]", "found bytes values"),
         ({"overall_score": 3}, "score outside [0, 1]", "found 3.0"),
         ({"prompt_misalignment_label": [1, 0.5]}, "labels other than 0 and 1", "found [1.0, 0.5]"),
+        ({"prompt_misalignment_label": [1, math.inf]}, "labels other than 0 and 1", "found [1.0, inf]"),
+        ({"prompt_misalignment_label": [math.nan, 1]}, "labels other than 0 and 1", "found [nan, 1.0]"),
         ({"artifact_map": [[0, 1], [2]]}, "undecodable map", "found rows of different lengths"),
         ({"artifact_map": [[0, 1], [2, 300]]}, "undecodable map", "expected rows of integers 0 to 255"),
         ({"artifact_map": [[0.5, 0.25]]}, "map not 512 x 512", "2 x 1 pixels"),

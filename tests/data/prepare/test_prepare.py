@@ -11,7 +11,6 @@ from richhf.data.dataset_info import sha256
 from richhf.data.prepare import is_complete, prepare
 from richhf.data.records import read_records
 
-FETCH = importlib.import_module("richhf.data.prepare.fetch")
 ASSEMBLE = importlib.import_module("richhf.data.prepare.assemble")
 RUN = {"workers": 1, "shards": 3}
 SHARDS = [
@@ -95,28 +94,18 @@ def test_no_byte_depends_on_the_number_of_workers(made, labels, pickapic, tmp_pa
 
 
 @pytest.mark.parametrize(
-    ("module", "name", "calls"), [(FETCH, "fetch_piece", 1), (ASSEMBLE, "write_examples", 2)]
+    ("module", "name", "calls"), [("fetch", "fetch_piece", 1), ("assemble", "write_examples", 2)]
 )
 def test_interrupted_and_run_again_it_goes_on_and_ends_the_same(
-    made, world, labels, tmp_path, contents, monkeypatch, module, name, calls
+    made, world, labels, tmp_path, contents, monkeypatch, interrupt, module, name, calls
 ):
     pickapic = world.write_pickapic(tmp_path / "pickapic", group=3)
-    function, done = getattr(module, name), []
-
-    def interrupted(*args):
-        if len(done) == calls:
-            raise KeyboardInterrupt
-        function(*args)
-        done.append(args)
-
-    with monkeypatch.context() as patch:
-        patch.setattr(module, name, interrupted)
-        with pytest.raises(KeyboardInterrupt):
-            prepare(pickapic, tmp_path / "out", richhf=labels, **RUN)
+    interrupt(module, name, calls, lambda: prepare(pickapic, tmp_path / "out", richhf=labels, **RUN))
     assert not is_complete(tmp_path / "out")
     kept = {path: path.stat().st_mtime_ns for path in (tmp_path / "out").rglob("*") if path.is_file()}
     (tmp_path / "out" / ".left-over.123.tmp").write_text("half")
-    again = []
+    module, again = importlib.import_module(f"richhf.data.prepare.{module}"), []
+    function = getattr(module, name)
     monkeypatch.setattr(module, name, lambda *args: (again.append(args), function(*args)))
     prepare(pickapic, tmp_path / "out", richhf=labels, **RUN)
     assert len(again) + calls == {"fetch_piece": 2, "write_examples": len(SHARDS)}[name]

@@ -1,3 +1,4 @@
+import errno
 import pathlib
 
 import numpy as np
@@ -70,6 +71,30 @@ def test_a_row_group_that_is_damaged_is_named_by_its_first_row_and_the_next_is_r
     assert (item.uid, item.index, item.prompt) == ("other", 8, "caption 8")
 
 
+@pytest.mark.parametrize("form", ["pickapic", "mirror", "saved", "folder"])
+def test_what_the_system_refuses_is_no_damage(world, tmp_path, no_more_files, form):
+    """No file is taken for damaged because too many are open, or because it is gone."""
+    write = {"mirror": world.write_parquet_mirror, "saved": world.write_saved_mirror}
+    write |= {"pickapic": world.write_pickapic, "folder": world.write_images}
+    source = open_source(write[form](tmp_path / "source"))
+    wanted, noted = {*world.uids}, []
+    pieces = source.plan(wanted, noted.append)
+    calls = [lambda: source.plan(wanted, noted.append), lambda: noted.extend(source.read(pieces[0], wanted))]
+    if form != "folder":
+        calls += [source.example, lambda: open_source(tmp_path / "source", name="mirror")]
+    for call in calls:
+        with no_more_files(), pytest.raises(OSError, match="Too many open files") as caught:
+            call()
+        assert caught.value.errno == errno.EMFILE
+    for name in source.names:
+        (source.root / name).unlink()
+    with pytest.raises(FileNotFoundError):
+        source.plan(wanted, noted.append)
+    with pytest.raises(FileNotFoundError):
+        noted.extend(source.read(pieces[0], wanted))
+    assert noted == []
+
+
 def test_a_row_group_is_never_held_as_a_whole(tmp_path):
     rng = np.random.default_rng(0)
     images = [rng.bytes(1 << 20) for _ in range(48)]
@@ -125,9 +150,10 @@ def test_images_are_bytes_structs_or_paths_and_uids_names_or_paths(world, tmp_pa
         assert found(mirror(tmp_path / folder, [row])) == expected, folder
     row = {"uid": uid, "image": "images/1.png", "prompt": "a cat"}
     assert found(mirror(tmp_path / "paths", [row])) == expected
-    (item,) = read_all(mirror(tmp_path / "paths", [{**row, "image": "images/2.png"}]), {uid})
-    assert item.image is None
-    assert "'images/2.png', where no file is" in item.detail
+    for nowhere in ("images/2.png", "images", "images/1.png/2.png", "a" * 5000, "a\0b"):
+        (item,) = read_all(mirror(tmp_path / "paths", [{**row, "image": nowhere}]), {uid})
+        assert item.image is None
+        assert f"{nowhere!r}, where no file is" in item.detail
 
 
 def test_arrow_files_of_both_kinds_are_read_and_caches_left_out(world, tmp_path):
