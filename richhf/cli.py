@@ -140,7 +140,7 @@ def _build_parser() -> tuple[_Parser, dict[str, _Parser]]:
     command.add_argument("--out", metavar="DIR", required=True, help="folder to write")
     text = "pickapic, mirror or folder (default: what it looks like)"
     command.add_argument("--source", metavar="NAME", help=text)
-    text = "stop at the first bad input (labels that do not fit the words are none: the real data has some)"
+    text = "stop at the first bad input; the real data has some: prompts with more or fewer words than labels"
     command.add_argument("--strict", action="store_true", help=text)
     text = "files of the training split (default 16)"
     command.add_argument("--shards", metavar="N", type=_count, default=16, help=text)

@@ -1,7 +1,7 @@
 """Where tasks read their records: TFRecord files, shuffled before anything is decoded."""
 
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -14,6 +14,7 @@ from richhf.data import records
 TRAINING = "in_training"
 """Boolean feature that the source adds: true in the shuffled stream of the training split only."""
 OPEN_FILES = 16
+_DECODERS = {"image": tfds.decode.SkipDecoding()}
 
 
 class ExampleSource(seqio.TFExampleDataSource):
@@ -149,10 +150,11 @@ class TfdsImageSource(seqio.TfdsDataSource):
             tfds_name,
             tfds_data_dir=data_dir,
             splits=dict(splits),
-            decoders={"image": tfds.decode.SkipDecoding()},
+            decoders=_DECODERS,
             read_only=True,
         )
         self._performs_internal_shuffling = True
+        self._tfds_splits = dict(splits)
         self._buffer = shuffle_buffer_size
 
     def num_input_examples(self, split: str) -> None:
@@ -188,12 +190,33 @@ class TfdsImageSource(seqio.TfdsDataSource):
         shard_info: seqio.ShardInfo | None = None,
         **kwargs,
     ) -> tf.data.Dataset:
-        """The examples of a split, once through; `image` is bytes."""
+        """The examples of a split, once through; `image` is bytes.
+
+        As in `ExampleSource`, files are opened in an order that depends on the seed but not on the epoch.
+        """
         self.list_shards(split)
-        dataset = super().get_dataset(split, shuffle, seed, shard_info)
+        loader, context = self.tfds_dataset, None
+        if shard_info:
+            context = tf.distribute.InputContext(shard_info.num_shards, shard_info.index)
+        dataset = tfds.builder(loader.name, data_dir=loader.data_dir, try_gcs=False).as_dataset(
+            split=self._tfds_splits[split],
+            # Without a seed the stream cannot be repeated anyway, and hosts would each draw an order.
+            shuffle_files=shuffle and seed is None,
+            read_config=tfds.ReadConfig(
+                input_context=context,
+                skip_prefetch=True,
+                experimental_interleave_sort_fn=_file_order(seed) if shuffle and seed is not None else None,
+            ),
+            decoders=_DECODERS,
+        )
         if shuffle:
             dataset = dataset.shuffle(self._buffer, seed=seed)
         return dataset.map(lambda example: mark_training(example, split, shuffle))
+
+
+def _file_order(seed: int) -> Callable[[Sequence[Any]], list[Any]]:
+    """An order of files that depends on the seed alone."""
+    return lambda files: [files[index] for index in np.random.default_rng(seed).permutation(len(files))]
 
 
 def mark_training(example: Mapping[str, Any], split: str, shuffle: bool) -> dict[str, Any]:

@@ -1,3 +1,5 @@
+import itertools
+
 import numpy as np
 import pytest
 import seqio
@@ -194,8 +196,8 @@ def test_rates_that_mix_nothing_are_refused(rates):
         tasks.mixture.register("both", [tuple, tuple], rates)
 
 
-def write_tfds(folder):
-    """A TFDS data set on disk with the features of `coco_captions` that are used."""
+def write_tfds(folder, **shards):
+    """A TFDS data set on disk with the features of `coco_captions` that are used, and examples by shard."""
     captions = tfds.features.Sequence({"text": np.str_, "id": np.int64})
     features = tfds.features.FeaturesDict(
         {"image": tfds.features.Image(), "image/filename": tfds.features.Text(), "captions": captions}
@@ -205,17 +207,19 @@ def write_tfds(folder):
     template = tfds.core.ShardedFileTemplate(
         data_dir=folder, dataset_name=folder.parent.name, filetype_suffix="tfrecord"
     )
-    for split, count in (("train", 5), ("val", 2)):
-        name = f"{folder.parent.name}-{split}.tfrecord-00000-of-00001"
-        with tf.io.TFRecordWriter(str(folder / name)) as writer:
-            for index in range(count):
-                texts = [{"text": text, "id": i} for i, text in enumerate(CAPTIONS)]
-                example = {"image": picture(index), "image/filename": f"{index}.jpg", "captions": texts}
-                writer.write(features.serialize_example(features.encode_example(example)))
+    for split, counts in shards.items():
+        indices = iter(range(sum(counts)))
+        for shard, count in enumerate(counts):
+            name = f"{folder.parent.name}-{split}.tfrecord-{shard:05d}-of-{len(counts):05d}"
+            with tf.io.TFRecordWriter(str(folder / name)) as writer:
+                for index in itertools.islice(indices, count):
+                    texts = [{"text": text, "id": i} for i, text in enumerate(CAPTIONS)]
+                    example = {"image": picture(index), "image/filename": f"{index}.jpg", "captions": texts}
+                    writer.write(features.serialize_example(features.encode_example(example)))
         splits.append(
             tfds.core.SplitInfo(
                 name=split,
-                shard_lengths=[count],
+                shard_lengths=counts,
                 num_bytes=0,
                 filename_template=template.replace(split=split),
             )
@@ -233,7 +237,7 @@ def test_a_tfds_set_is_read_where_it_is_and_never_downloaded(tmp_path, vocabular
         ValueError, match=f"tiny_captions:1.0.0 is not in {tmp_path}.*tfds build tiny_captions"
     ):
         datasets.train_iterator(config)
-    write_tfds(tmp_path / "tiny_captions" / "1.0.0")
+    write_tfds(tmp_path / "tiny_captions" / "1.0.0", train=[5], val=[2])
     tasks.captioning.register(**settings, tfds_splits={"train": "train", "dev": "val"})
     stream = datasets.train_iterator(config)
     epochs = [next(stream) for _ in range(3)]
@@ -242,4 +246,30 @@ def test_a_tfds_set_is_read_where_it_is_and_never_downloaded(tmp_path, vocabular
     assert len({tuple(batch["decoder_target_tokens"].ravel()) for batch in epochs}) == 3
     dev = examples_of("captions_augmented_prompt", split="dev")
     assert [example["prompt"].decode() for example in dev] == CAPTIONS[:1] * 2
+    tasks.captioning.register()
+
+
+def test_a_stream_of_several_tfds_files_goes_on_where_it_was_saved(tmp_path, vocabulary):
+    """Saved in an epoch of which the buffer holds the rest; compared over several, each in its own order."""
+    write_tfds(tmp_path / "tiny_captions" / "1.0.0", train=[3, 2, 4, 3])
+    tasks.captioning.register(
+        tfds_name="tiny_captions:1.0.0",
+        tfds_data_dir=str(tmp_path),
+        tfds_splits={"train": "train"},
+        vocabulary=vocabulary,
+        augmentation=Augmentation(),
+    )
+    config = DatasetConfig("captions_multi_head", LENGTHS, "train", 4, shuffle=True, seed=3)
+    stream = datasets.train_iterator(config)
+    next(stream)
+    stream.save(tmp_path / "position")
+    expected = [next(stream) for _ in range(14)]
+    restored = datasets.train_iterator(config)
+    restored.restore(tmp_path / "position")
+    for number, batch in enumerate(expected):
+        found = next(restored)
+        for name, value in batch.items():
+            np.testing.assert_array_equal(value, found[name], err_msg=f"batch {number}, {name}")
+    epochs = np.stack([batch["image"] for batch in expected[2:]]).reshape(4, 12, -1)
+    assert len({epoch.tobytes() for epoch in epochs}) == 4
     tasks.captioning.register()

@@ -23,20 +23,13 @@ class Pair:
         """What the record's bytes depend on."""
         return self.label.checksum, self.entry.checksum, self.entry.prompt
 
-    def mismatch(self) -> dict[str, Any] | None:
-        """What `dataset_info.json` says where labels differ in number from the prompt's words."""
-        found = len(words.split_words(self.entry.prompt))
-        if found == self.label.labels:
+    def mismatch(self) -> Problem | None:
+        """The problem, where labels differ in number from the prompt's words."""
+        label, found = self.label, len(words.split_words(self.entry.prompt))
+        if found == label.labels:
             return None
-        label = self.label
-        return {
-            "split": label.split,
-            "file": label.file,
-            "index": label.index,
-            "uid": label.uid,
-            "words": found,
-            "labels": label.labels,
-        }
+        detail = f"found {label.labels} labels; expected {found}, one for each word of the prompt"
+        return Problem(Kind.MISMATCH, label.file, label.index, detail, label.uid)
 
 
 def first_entries(entries: Iterable[Entry], note: Note) -> dict[str, Entry]:
@@ -65,7 +58,7 @@ def join(
         labels: in order; records without a usable image are counted in `left_out`.
         entries: by uid.
         problems: of the source: why an image that was found cannot be used.
-        note: told of each label whose image was not found at all.
+        note: told of each label whose image was not found at all, or whose words are others in number.
 
     Returns:
         pairs by split, in the order of the labels.
@@ -77,7 +70,10 @@ def join(
             unusable.setdefault(problem.uid, problem.kind)
     for label in labels.usable:
         if label.uid in entries:
-            pairs[label.split].append(Pair(label, entries[label.uid]))
+            pair = Pair(label, entries[label.uid])
+            pairs[label.split].append(pair)
+            if mismatch := pair.mismatch():
+                note(mismatch)
             continue
         labels.left_out[label.split][unusable.get(label.uid, Kind.NO_IMAGE)] += 1
         if label.uid not in unusable:

@@ -48,8 +48,8 @@ def prepare(
 ) -> dict[str, Any]:
     """Makes training records; run again after an interruption, it goes on and ends with the same bytes.
 
-    Bad input is left out, counted and listed. A prompt with another number of words than labels is no bad
-    input: RichHF-18K has some. It is kept and listed, and tasks leave its keyword target out.
+    Bad input is left out, counted and listed. A prompt with another number of words than labels, of which
+    RichHF-18K has some, is listed and kept; tasks leave its keyword target out.
 
     Args:
       images: Pick-a-Pic's parquet files, a mirror, or a folder of images; see `open_source`.
@@ -178,7 +178,6 @@ def _make(
             for split, expected in EXPECTED.items()
         },
         "images": join.count_images(every),
-        "mismatches": [found for pair in every if (found := pair.mismatch())],
         "problems": [problem.to_json() for problem in dict.fromkeys(problems)],
         "sha256": {shard.file: dataset_info.sha256(out / shard.file) for shard in shards},
     }

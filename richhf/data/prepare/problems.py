@@ -24,6 +24,7 @@ class Kind(enum.StrEnum):
     NO_PROMPT = "no prompt"
     IMAGE = "undecodable image"
     BOMB = "image of too many pixels"
+    MISMATCH = "another number of labels than words (kept, without a keyword target)"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -76,7 +77,7 @@ class BadInput(ValueError):
         self.problem = problem
 
     def __str__(self) -> str:
-        return f"{self.problem}. Without --strict it is counted, listed and left out."
+        return f"{self.problem}. Without --strict it is counted and listed."
 
 
 Note = Callable[[Problem], None]

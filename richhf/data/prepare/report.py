@@ -5,7 +5,7 @@ from typing import Any
 
 from richhf.data.prepare.problems import Kind, Problem
 
-_SHOWN = 5  # problems of a kind, mismatches and sizes listed before "and N more"
+_SHOWN = 5  # problems of a kind and sizes listed before "and N more"
 
 
 def format_report(info: Mapping[str, Any]) -> str:
@@ -25,15 +25,6 @@ def _lines(info: Mapping[str, Any]) -> Iterator[str]:
         sizes = [f"{size} ({count:,})" for size, count in images["sizes"].items()]
         more = f" and {len(sizes) - _SHOWN:,} other sizes" if len(sizes) > _SHOWN else ""
         yield f"sizes     {', '.join(sizes[:_SHOWN])}{more}"
-    if info["mismatches"]:
-        count = len(info["mismatches"])
-        yield f"\n{count:,} with another number of labels than words; kept, without a keyword target:"
-        places = [
-            f"  {one['file']}, index {one['index']} (uid {one['uid']}): {one['words']} words, "
-            f"{one['labels']} labels"
-            for one in info["mismatches"]
-        ]
-        yield from _shorten(places)
     problems = [Problem.from_json(value) for value in info["problems"]]
     for kind in Kind:
         if found := [f"  {problem.place}: {problem.detail}" for problem in problems if problem.kind == kind]:

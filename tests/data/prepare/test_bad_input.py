@@ -251,13 +251,15 @@ def test_an_arrow_file_that_is_cut_gives_what_comes_before(world, labels, tmp_pa
     assert info["splits"]["dev"]["written"] == 2
 
 
-def test_labels_that_do_not_fit_the_words_are_kept_and_listed_even_if_strict(world, pickapic, tmp_path):
+def test_labels_that_do_not_fit_the_words_are_kept_and_listed(world, pickapic, tmp_path):
     labels = world.write_labels(tmp_path / "labels", {UID: {"prompt_misalignment_label": b"1 0"}})
-    info = prepare(pickapic, tmp_path / "out", richhf=labels, strict=True, **RUN)
-    assert info["problems"] == []
-    assert info["mismatches"] == [
-        {"split": "train", "file": "train.tfrecord", "index": INDEX, "uid": UID, "words": 6, "labels": 2}
-    ]
+    with pytest.raises(BadInput, match="found 2 labels; expected 6"):
+        prepare(pickapic, tmp_path / "out", richhf=labels, strict=True, **RUN)
+    info = prepare(pickapic, tmp_path / "out", richhf=labels, **RUN)
+    (problem,) = info["problems"]
+    assert (problem["file"], problem["index"], problem["uid"]) == ("train.tfrecord", INDEX, UID)
+    assert problem["detail"] == "found 2 labels; expected 6, one for each word of the prompt"
+    assert info["splits"]["train"]["left_out"] == {}
     records = list(read_records(tmp_path / "out" / "train-00000-of-00001.tfrecord"))
     assert records[INDEX].labels == (1, 0)
 

@@ -41,8 +41,8 @@ def test_problems_are_listed_by_kind_with_file_and_index_and_strict_stops(world,
         "train       15,810         7         6         1\ndev            995         2         0         2"
         in shown
     )
-    assert "6 with another number of labels than words; kept, without a keyword target:" in shown
-    assert "  train.tfrecord, index 0 (uid train-uid-0000): 6 words, 2 labels" in shown
+    assert "another number of labels than words (kept, without a keyword target): 6" in shown
+    assert "  train.tfrecord, index 0 (uid train-uid-0000): found 2 labels; expected 6, one for" in shown
     assert "  ... and 1 more in dataset_info.json" in shown
     assert (
         "score outside [0, 1]: 2\n  dev.tfrecord, index 0 (uid dev-uid-0000): overall_score: found 7.0"
@@ -56,7 +56,7 @@ def test_problems_are_listed_by_kind_with_file_and_index_and_strict_stops(world,
     assert error.startswith(
         "richhf: dev.tfrecord, index 0 (uid dev-uid-0000): score outside [0, 1]: overall_sc"
     )
-    assert error.endswith("Without --strict it is counted, listed and left out.")
+    assert error.endswith("Without --strict it is counted and listed.")
 
 
 def test_columns_and_limits_are_options(world, labels, tmp_path, capsys):

@@ -178,7 +178,7 @@ def test_of_a_uid_in_several_places_the_first_usable_one_counts(world, labels, t
     image, broken = world.images[world.uids[1]], b"\xff\xd8\xff broken"
     rows = [
         world.pickapic_row((uid, broken), ("z", image), "first, but broken"),
-        world.pickapic_row(("z", image), (uid, image), "second"),
+        world.pickapic_row(("z", image), (uid, image), "the second one, of six words"),
         world.pickapic_row((uid, world.images[uid]), ("z", image), "third"),
     ]
     schema = pq.read_schema(sorted(folder.iterdir())[0])
@@ -187,7 +187,7 @@ def test_of_a_uid_in_several_places_the_first_usable_one_counts(world, labels, t
         out = tmp_path / f"out{workers}"
         info = prepare(folder, out, richhf=labels, workers=workers, shards=1)
         record = next(read_records(out / "train-00000-of-00001.tfrecord"))
-        assert (record.prompt, record.image) == ("second", image)
+        assert (record.prompt, record.image) == ("the second one, of six words", image)
         assert [(one["kind"], one["file"], one["index"], one["uid"]) for one in info["problems"]] == [
             ("undecodable image", "a.parquet", 0, uid)
         ]
