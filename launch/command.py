@@ -1,6 +1,7 @@
 """What the mains share: command line to configuration to job, errors to one message and a status."""
 
 import os
+import re
 import sys
 from collections.abc import Callable, Mapping, Sequence
 
@@ -23,7 +24,8 @@ def run(
 ) -> int:
     """Runs a job and returns the exit status.
 
-    0: done. 1: training went astray. 2: the configuration cannot work. 130, 143: stopped by Ctrl-C, SIGTERM.
+    0: done. 1: training went astray, or memory ran out. 2: the configuration cannot work. 130, 143: stopped
+    by Ctrl-C, SIGTERM.
     With RICHHF_TRACEBACK=1 in the environment errors keep their traceback.
 
     Args:
@@ -58,6 +60,15 @@ def run(
     except KeyboardInterrupt:
         print(f"\n{name}: interrupted; {AGAIN}", file=sys.stderr)
         return EXIT_INTERRUPTED
+    except RuntimeError as error:
+        found = re.search(r"RESOURCE_EXHAUSTED: (.*)", str(error))
+        if not found or os.environ.get(TRACEBACK):
+            raise
+        hint = (
+            "Take more microbatches (NUM_MICROBATCHES), a smaller BATCH_SIZE, REMAT='blocks' or more devices"
+        )
+        print(f"{name}: {found[1]} {hint}; launch.precompile says what fits.", file=sys.stderr)
+        return EXIT_FAILED
     except (ValueError, TypeError, OSError, FloatingPointError, ImportError) as error:
         if os.environ.get(TRACEBACK):
             raise
