@@ -12,6 +12,7 @@ DATA_DIR, NUM_EXAMPLES, COMPARE ({'name': 'other/metrics.json'}). Use the files
 import sys
 from collections.abc import Sequence
 
+from launch import processes
 from launch.command import run
 
 
@@ -23,7 +24,8 @@ def main(argv: Sequence[str] | None = None) -> int:
 
         configurables.CONFIGURABLES["launch.evaluate"]()
 
-    return run("launch.eval", __doc__, job, argv)
+    options, join = processes.OPTIONS, processes.join
+    return run("launch.eval", __doc__, job, argv, options=options, prepare=join)
 
 
 if __name__ == "__main__":

@@ -7,8 +7,10 @@ from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+import jax
 import numpy as np
 import seqio
+from jax.experimental import multihost_utils
 
 from launch.data_fit import check_data_fit, check_rows, check_vocabulary, explained_reading, register_task
 from launch.gin_config import AS_TRAINED, CONFIG_FILE, check_recorded
@@ -52,6 +54,8 @@ def evaluate(
 ) -> dict:
     """Evaluates a checkpoint: prints tables, writes metrics.json, metrics.md and report.html.
 
+    Of several processes each predicts its share of every batch, and the first one writes.
+
     Args:
       model: the `RichFeedbackModel` that was trained.
       checkpoint: a run's folder, or one step's.
@@ -79,13 +83,20 @@ def evaluate(
     comparisons: dict[str, dict] = {}
     if compare:
         comparisons["compare"] = read_comparisons(compare, split=dataset_cfg.split, examples=count)
-    batches = peek(eval_batches(dataset_cfg), model, dataset_cfg.mixture_or_task_name)
+    batches = peek(eval_batches(dataset_cfg, whole=True), model, dataset_cfg.mixture_or_task_name)
     inputs = input_shapes(model, dataset_cfg)
     target = param_target(model, partitioner, inputs)
     params = load_initial_params(folder, target)
     step_fn = compile_predict(model, partitioner, target)
+
+    def predict(features):
+        placed = partitioner.place_whole({name: features[name] for name in inputs})
+        return multihost_utils.process_allgather(step_fn(params, placed), tiled=True)
+
     truth = [path.parent / "truth" / path.name for path in labels]
-    print(f"baseline and noise ceiling of {count} examples of {dataset_cfg.split} ...", flush=True)
+    primary = jax.process_index() == 0
+    if primary:
+        print(f"baseline and noise ceiling of {count} examples of {dataset_cfg.split} ...", flush=True)
     mean = MeanFeedback()
     for arrays in record_batches(read_records(baseline_files)):
         mean.add(arrays)
@@ -96,18 +107,19 @@ def evaluate(
         )
     with explained_reading(provider, dataset_cfg.split):
         evaluation = evaluate_model(
-            lambda features: step_fn(
-                params, partitioner.shard_batch({name: features[name] for name in inputs})
-            ),
+            predict,
             batches,
             decode=provider.output_features["targets"].vocabulary.decode,
             mean=mean,
             noise_ceiling=ceiling,
             gallery=gallery,
             num_examples=count,
+            progress=primary,
         )
     about = {"task": dataset_cfg.mixture_or_task_name, "split": dataset_cfg.split, "step": int(folder.name)}
     metrics = evaluation.metrics | about | comparisons
+    if not primary:
+        return metrics
     output = Path(output_dir)
     write_metrics(output / "metrics.json", metrics)
     with atomic_path(output / "metrics.md") as temporary:

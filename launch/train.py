@@ -9,11 +9,15 @@ then --gin.NAME=VALUE. Often set: MODEL_DIR, TRAIN_STEPS, BATCH_SIZE, DATA_DIR, 
 TASK_FEATURE_LENGTHS, INITIAL_CHECKPOINT_PATH, CORRUPT_UNTIL_EXAMPLE (70 % of TRAIN_STEPS x BATCH_SIZE in the
 command above: the end of training sees prompts as they are). Interrupted, the same command goes on. Writes
 MODEL_DIR/{checkpoints,train_log.jsonl,config.gin,vocabulary.model} and TensorBoard events.
+
+Several processes as one job: the same command in each, with --coordinator_address=auto on Cloud TPU, SLURM,
+Open MPI or Kubernetes, elsewhere --coordinator_address=HOST:PORT --process_count=N --process_index=I.
 """
 
 import sys
 from collections.abc import Sequence
 
+from launch import processes
 from launch.command import run
 
 
@@ -25,7 +29,8 @@ def main(argv: Sequence[str] | None = None) -> int:
 
         configurables.CONFIGURABLES["launch.train_job"]()
 
-    return run("launch.train", __doc__, job, argv)
+    options, join = processes.OPTIONS, processes.join
+    return run("launch.train", __doc__, job, argv, options=options, prepare=join)
 
 
 if __name__ == "__main__":

@@ -19,7 +19,8 @@ from launch.data_fit import (
 from launch.gin_config import AS_TRAINED, CONFIG_FILE, check_recorded
 from launch.panels import Panels
 from richhf.atomic import atomic_path
-from richhf.data.datasets import DatasetConfig, eval_batches, train_iterator
+from richhf.data.datasets import DatasetConfig, eval_batches
+from richhf.data.training_stream import train_iterator
 from richhf.training.checkpoints import find_checkpoint
 from richhf.training.partitioning import Partitioner
 
@@ -88,8 +89,8 @@ def train_job(
 
 
 def counted_batches(cfg: DatasetConfig) -> Iterator[tuple[Mapping[str, np.ndarray], int]]:
-    """Batches of a split with their numbers of examples, once through."""
-    return ((batch.features, batch.valid) for batch in eval_batches(cfg))
+    """This host's share of the batches of a split, with their numbers of examples on all, once through."""
+    return ((batch.features, batch.examples) for batch in eval_batches(cfg))
 
 
 def write_config(model_dir: str) -> None:

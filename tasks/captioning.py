@@ -23,6 +23,7 @@ from richhf import feedback
 from richhf.data.features import map_side
 from tasks import sources
 from tasks.augmentation import Augmentation
+from tasks.chance import CAPTION_SALT, map_by_chance
 from tasks.pictures import picture_steps
 from tasks.preprocessors import as_prefix
 from tasks.registration import ROWS, make_room, task_features
@@ -96,7 +97,7 @@ def register(
             source=source,
             preprocessors=[
                 *([take_tfds_features] if data_dir is None else []),
-                choose_caption,
+                map_by_chance(choose_caption, salt=CAPTION_SALT, num_parallel_calls=None),
                 tokenize_caption(len(ROWS[variant])),
                 *picture_steps(exact_side=False, augmentation=augmentation),
                 *([add_empty_labels] if with_empty_labels else []),
@@ -110,15 +111,11 @@ def register(
 @seqio.map_over_dataset(num_parallel_calls=None)
 def take_tfds_features(example):
     """Names what is used of an example of TFDS's `coco_captions` as in record files."""
-    return {
-        "image": example["image"],
-        "caption": example["captions"]["text"],
-        "filename": example["image/filename"],
-        sources.TRAINING: example[sources.TRAINING],
-    }
+    named = {"caption": example["captions"]["text"], "filename": example["image/filename"]}
+    others = ("captions", "image/filename", "image/id", "objects")
+    return {name: value for name, value in example.items() if name not in others} | named
 
 
-@seqio.map_over_dataset(num_seeds=1, num_parallel_calls=None)
 def choose_caption(example, seed):
     """Leaves one of an example's captions: any in training, else the first; an empty one if there is none."""
     captions = tf.concat([example["caption"], [""]], axis=0)

@@ -12,11 +12,12 @@ import json
 import os
 
 import numpy as np
-import seqio
 import tensorflow as tf
 
 from richhf import feedback
 from richhf.data import words
+from richhf.data.stream import RECORD_NUMBER
+from tasks.chance import CORRUPTION_SALT, map_by_chance, number
 from tasks.preprocessors import COPY
 from tasks.sources import TRAINING
 
@@ -102,8 +103,8 @@ def corrupt_prompts(
     """Makes the preprocessor that corrupts prompts of a training stream, and of no other.
 
     It acts only where the source says that the example belongs to a training stream (`tasks.sources`), so the
-    same task serves training and evaluation. Examples are counted where they pass, after SeqIO's repeat, so
-    the count goes on over epochs and is part of a saved iterator; with several hosts each counts its own.
+    same task serves training and evaluation. Examples are counted over epochs and all hosts; in streams other
+    than `richhf.data.stream`'s each host counts its own.
 
     Args:
       lexicon_path: the `lexicon.json` to replace words from; read when the data set is built, if `rate` > 0.
@@ -113,8 +114,7 @@ def corrupt_prompts(
 
     Returns:
       A SeqIO preprocessor: changes `prompt` and `prompt_misalignment_label`; sets to 0 the weights of the
-      scores `alignment` and `overall` and of the misalignment map where it did; sets `copy_prompt`. Its
-      chance is SeqIO's seed for the example, so the same seed gives the same stream.
+      scores `alignment` and `overall` and of the misalignment map where it did; sets `copy_prompt`.
 
     Raises:
       ValueError: for a rate outside [0, 1].
@@ -125,10 +125,9 @@ def corrupt_prompts(
     def preprocessor(dataset):
         replace = functools.partial(_replace, lexicon=Lexicon.load(lexicon_path)) if rate else None
 
-        @seqio.map_over_dataset(num_seeds=1, num_parallel_calls=None)
-        def apply(indexed, seed):
-            index, example = indexed
+        def apply(example, seed):
             example = dict(example)
+            index = example.pop(RECORD_NUMBER)
             if replace is not None:
                 chance = tf.random.stateless_uniform([], seed)
                 wanted = example[TRAINING] & (chance < rate)
@@ -147,7 +146,7 @@ def corrupt_prompts(
             example[COPY] = example[TRAINING] & (index < copy_until_example)
             return example
 
-        return apply(dataset.enumerate())
+        return map_by_chance(apply, salt=CORRUPTION_SALT, num_parallel_calls=None)(number(dataset))
 
     return preprocessor
 

@@ -10,6 +10,7 @@ from richhf import feedback
 from richhf.data import records
 from richhf.data.features import MAP_LENGTH, map_side
 from tasks.augmentation import Augmentation
+from tasks.chance import FIT_SALT, RECOLOUR_SALT, map_by_chance
 from tasks.sources import TRAINING
 
 
@@ -87,7 +88,7 @@ def fit_pictures(augmentation: Augmentation | None = None):
       augmentation: has the crop; acts only on examples of a training stream (`tasks.sources`).
 
     Returns:
-      A SeqIO preprocessor. Its chance is SeqIO's seed for the example.
+      A SeqIO preprocessor.
     """
 
     def preprocessor(dataset, sequence_length: Mapping[str, int]):
@@ -105,7 +106,11 @@ def fit_pictures(augmentation: Augmentation | None = None):
             axes = {"image": 0, MAP_LENGTH: -1}
             return {**example, **{name: tf.squeeze(stack, axes[name]) for name, stack in stacks.items()}}
 
-        return seqio.map_over_dataset(fit, num_seeds=1 if augmentation else None)(dataset)
+        return (
+            map_by_chance(fit, salt=FIT_SALT)(dataset)
+            if augmentation
+            else seqio.map_over_dataset(fit)(dataset)
+        )
 
     return preprocessor
 
@@ -113,13 +118,12 @@ def fit_pictures(augmentation: Augmentation | None = None):
 def recolour_pictures(augmentation: Augmentation):
     """Makes the preprocessor that changes colours of the images of a training stream, and of no other."""
 
-    @seqio.map_over_dataset(num_seeds=1)
     def recolour(example, seed):
         image = example["image"]
         changed = tf.cond(example[TRAINING], lambda: augmentation.recolour(image, seed), lambda: image)
         return {**example, "image": tf.ensure_shape(changed, image.shape)}
 
-    return recolour
+    return map_by_chance(recolour, salt=RECOLOUR_SALT)
 
 
 def crop(pictures: tf.Tensor, window: tf.Tensor) -> tf.Tensor:

@@ -4,17 +4,15 @@ import os
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-import numpy as np
 import seqio
 import tensorflow as tf
 import tensorflow_datasets as tfds
 
 from richhf.data import records
+from richhf.data.stream import RecordFile, StreamShare, endless, read_files, shuffled_files
 
 TRAINING = "in_training"
 """Boolean feature that the source adds: true in the shuffled stream of the training split only."""
-OPEN_FILES = 16
-_DECODERS = {"image": tfds.decode.SkipDecoding()}
 
 
 class ExampleSource(seqio.TFExampleDataSource):
@@ -47,8 +45,13 @@ class ExampleSource(seqio.TFExampleDataSource):
           advice: what to do when a pattern matches nothing, said in the error.
         """
         super().__init__(split_to_filepattern, features, performs_internal_shuffling=True)
-        self._buffer = shuffle_buffer_size
+        self.shuffle_buffer_size = shuffle_buffer_size
         self._advice = advice
+
+    @property
+    def supports_arbitrary_sharding(self) -> bool:
+        """Records are dealt out, not files."""
+        return True
 
     def list_shards(self, split: str) -> list[str]:
         """The files of a split, sorted.
@@ -79,25 +82,17 @@ class ExampleSource(seqio.TFExampleDataSource):
         shard_info: seqio.ShardInfo | None = None,
         **kwargs,
     ) -> tf.data.Dataset:
-        """The parsed records of a split, once through; each epoch of a repeated stream is shuffled anew.
-
-        Files are opened in an order that depends on the seed but not on the epoch: a shuffle of files is over
-        long before its records are, and TensorFlow would not save where its chance stood.
-        """
-        files = self.list_shards(split)
-        if shard_info:
-            files = files[shard_info.index :: shard_info.num_shards]
-        if shuffle:
-            files = np.random.default_rng(seed).permutation(files).tolist()
-        dataset = tf.data.Dataset.from_tensor_slices(files).interleave(
-            self.reader_cls,
-            cycle_length=OPEN_FILES if shuffle else 1,
-            num_parallel_calls=tf.data.AUTOTUNE,
-            deterministic=True,
+        """The parsed records of a split; see `read_split`."""
+        files = [RecordFile(path) for path in self.list_shards(split)]
+        return read_split(
+            files,
+            self.parse_fn,
+            split,
+            shuffle=shuffle,
+            buffer=self.shuffle_buffer_size,
+            seed=seed,
+            share=shard_info,
         )
-        if shuffle:
-            dataset = dataset.shuffle(self._buffer, seed=seed)
-        return dataset.map(lambda record: mark_training(self.parse_fn(record), split, shuffle))
 
 
 class RecordSource(ExampleSource):
@@ -150,12 +145,16 @@ class TfdsImageSource(seqio.TfdsDataSource):
             tfds_name,
             tfds_data_dir=data_dir,
             splits=dict(splits),
-            decoders=_DECODERS,
             read_only=True,
         )
         self._performs_internal_shuffling = True
         self._tfds_splits = dict(splits)
-        self._buffer = shuffle_buffer_size
+        self.shuffle_buffer_size = shuffle_buffer_size
+
+    @property
+    def supports_arbitrary_sharding(self) -> bool:
+        """Records are dealt out, not files."""
+        return True
 
     def num_input_examples(self, split: str) -> None:
         """Not told: SeqIO would keep a small data set in memory, in the order of its first epoch."""
@@ -167,6 +166,33 @@ class TfdsImageSource(seqio.TfdsDataSource):
         Raises:
           ValueError: the data set is not on disk.
         """
+        return [file.path for file in self._files(split)]
+
+    def get_dataset(
+        self,
+        split: str = "train",
+        shuffle: bool = True,
+        seed: int | None = None,
+        shard_info: seqio.ShardInfo | None = None,
+        **kwargs,
+    ) -> tf.data.Dataset:
+        """The examples of a split, `image` left encoded; see `read_split`."""
+        features, decoders = self._builder().info.features, {"image": tfds.decode.SkipDecoding()}
+        return read_split(
+            self._files(split),
+            lambda example: features.deserialize_example(example, decoders=decoders),
+            split,
+            shuffle=shuffle,
+            buffer=self.shuffle_buffer_size,
+            seed=seed,
+            share=shard_info,
+        )
+
+    def _files(self, split: str) -> list[RecordFile]:
+        found = self._builder().info.splits[self._tfds_splits[split]].file_instructions
+        return [RecordFile(part.filename, part.skip, part.take) for part in found]
+
+    def _builder(self) -> tfds.core.DatasetBuilder:
         name, folder = self.tfds_dataset.name, self.tfds_dataset.data_dir
         try:
             builder = tfds.builder(name, data_dir=folder, try_gcs=False)
@@ -180,45 +206,46 @@ class TfdsImageSource(seqio.TfdsDataSource):
                 f"downloaded from here: `tfds build {name.partition(':')[0]}` makes it (with --data_dir for "
                 "another place), or give captions as record files."
             )
-        return super().list_shards(split)
-
-    def get_dataset(
-        self,
-        split: str = "train",
-        shuffle: bool = True,
-        seed: int | None = None,
-        shard_info: seqio.ShardInfo | None = None,
-        **kwargs,
-    ) -> tf.data.Dataset:
-        """The examples of a split, once through; `image` is bytes.
-
-        As in `ExampleSource`, files are opened in an order that depends on the seed but not on the epoch.
-        """
-        self.list_shards(split)
-        loader, context = self.tfds_dataset, None
-        if shard_info:
-            context = tf.distribute.InputContext(shard_info.num_shards, shard_info.index)
-        dataset = tfds.builder(loader.name, data_dir=loader.data_dir, try_gcs=False).as_dataset(
-            split=self._tfds_splits[split],
-            # Without a seed the stream cannot be repeated anyway, and hosts would each draw an order.
-            shuffle_files=shuffle and seed is None,
-            read_config=tfds.ReadConfig(
-                input_context=context,
-                skip_prefetch=True,
-                experimental_interleave_sort_fn=_file_order(seed) if shuffle and seed is not None else None,
-            ),
-            decoders=_DECODERS,
-        )
-        if shuffle:
-            dataset = dataset.shuffle(self._buffer, seed=seed)
-        return dataset.map(lambda example: mark_training(example, split, shuffle))
+        return builder
 
 
-def _file_order(seed: int) -> Callable[[Sequence[Any]], list[Any]]:
-    """An order of files that depends on the seed alone."""
-    return lambda files: [files[index] for index in np.random.default_rng(seed).permutation(len(files))]
+def read_split(
+    files: Sequence[RecordFile],
+    parse: Callable[[tf.Tensor], Mapping[str, Any]],
+    split: str,
+    *,
+    shuffle: bool,
+    buffer: int,
+    seed: int | None,
+    share: seqio.ShardInfo | None,
+) -> tf.data.Dataset:
+    """The parsed records of a split, each with `in_training`.
 
+    Args:
+      files: where they are.
+      parse: a record to its features.
+      split: its name.
+      shuffle: whether to shuffle, still encoded.
+      buffer: records held for shuffling.
+      seed: of the order; None draws one.
+      share: a `StreamShare` asks for an endless stream with `richhf.data.stream`'s features; another one for
+        each `num_shards`th record of one epoch; None for one epoch.
+    """
 
-def mark_training(example: Mapping[str, Any], split: str, shuffle: bool) -> dict[str, Any]:
-    """The example with `in_training`."""
-    return {**example, TRAINING: tf.constant(shuffle and split == "train")}
+    def features(record):
+        return {**parse(record), TRAINING: tf.constant(shuffle and split == "train")}
+
+    if isinstance(share, StreamShare):
+        if not shuffle or seed is None:
+            raise ValueError("An endless stream is shuffled, by a seed.")
+
+        def open_epoch(epoch):
+            return shuffled_files(files, buffer=buffer, seed=seed, epoch=epoch)
+
+        return endless(open_epoch, features, seed, share)
+    dataset = read_files(files)
+    if share:
+        dataset = dataset.shard(share.num_shards, share.index)
+    if shuffle:
+        dataset = dataset.shuffle(buffer, seed=seed)
+    return dataset.map(features)

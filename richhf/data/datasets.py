@@ -14,7 +14,6 @@ import jax
 import numpy as np
 import seqio
 import tensorflow as tf
-from clu.data import dataset_iterator
 
 from richhf.data import records
 from richhf.data.features import RichFeedbackFeatureConverter, map_side
@@ -63,6 +62,7 @@ class EvalBatch:
       features: model features as numpy arrays; rows from `valid` on are padding: zeros, and -1 as word
         labels.
       valid: number of examples.
+      examples: number of examples in this batch on all hosts.
       filenames: of the images.
       prompts: as in the records.
       keywords: the prompts with misaligned words marked, uncut.
@@ -71,6 +71,7 @@ class EvalBatch:
 
     features: dict[str, np.ndarray]
     valid: int
+    examples: int
     filenames: tuple[str, ...]
     prompts: tuple[str, ...]
     keywords: tuple[str, ...]
@@ -130,64 +131,26 @@ def split_tasks(provider: seqio.Task | seqio.Mixture, split: str) -> list[seqio.
     return [task for task in seqio.get_subtasks(provider) if split in task.splits]
 
 
-def train_iterator(cfg: DatasetConfig) -> dataset_iterator.TfDatasetIterator:
-    """An endless stream of training batches for this host, whose position can be saved and restored.
-
-    Args:
-      cfg: what to read; `num_examples` must be None.
-
-    Returns:
-      An iterator over dicts of numpy arrays (model features, this host's share of the batch as first axis).
-      After `save` and `restore` it goes on with the same batches as if it had not stopped, given the same
-      seed.
-
-    Raises:
-      ValueError: see `get_task`.
-    """
-    if cfg.num_examples is not None:
-        raise ValueError(
-            f"num_examples is {cfg.num_examples}, but training reads whole epochs: leave it None."
-        )
-    hosts = jax.process_count()
-    provider = get_task(cfg)
-    dataset = seqio.get_dataset(
-        provider,
-        cfg.task_feature_lengths,
-        RichFeedbackFeatureConverter(),
-        dataset_split=cfg.split,
-        shuffle=cfg.shuffle,
-        num_epochs=None,
-        shard_info=seqio.ShardInfo(index=jax.process_index(), num_shards=hosts) if hosts > 1 else None,
-        verbose=False,
-        seed=cfg.seed,
-        trim_output_features=False,
-    )
-    dataset = (
-        dataset.batch(cfg.batch_size // hosts, drop_remainder=True)
-        .prefetch(2)
-        .with_options(pipeline_options())
-    )
-    return dataset_iterator.TfDatasetIterator(dataset, checkpoint=True)
-
-
-def eval_batches(cfg: DatasetConfig) -> Iterator[EvalBatch]:
+def eval_batches(cfg: DatasetConfig, *, whole: bool = False) -> Iterator[EvalBatch]:
     """All examples of a split, once and in order, in batches of one size.
 
-    Every host goes through all batches and takes its rows of each, so that all make the same number of steps.
+    Every host goes through all batches, so that all make the same number of steps.
 
     Args:
       cfg: what to read.
+      whole: whether each host takes all rows of each batch, instead of its share.
 
     Yields:
-      Batches of `batch_size / hosts` rows, the last filled up with padding.
+      Batches of `batch_size` (or else `batch_size / hosts`) rows, the last filled up with padding.
 
     Raises:
       ValueError: see `get_task`.
     """
     provider = get_task(cfg)
-    rows = cfg.batch_size // jax.process_count()
-    start = rows * jax.process_index()
+    rows = cfg.batch_size if whole else cfg.batch_size // jax.process_count()
+    start = 0 if whole else rows * jax.process_index()
     for batch in _whole_batches(cfg, provider).as_numpy_iterator():
+        examples = len(batch["filename"])
         texts = {name: batch.pop(name)[start : start + rows] for name in EVALUATION_FEATURES}
         features = {name: values[start : start + rows] for name, values in batch.items()}
         valid = len(texts["filename"])
@@ -196,6 +159,7 @@ def eval_batches(cfg: DatasetConfig) -> Iterator[EvalBatch]:
                 name: _fill(values, rows, -(name == "word_labels")) for name, values in features.items()
             },
             valid=valid,
+            examples=examples,
             filenames=tuple(text.decode() for text in texts["filename"]),
             prompts=tuple(text.decode() for text in texts["prompt"]),
             keywords=tuple(text.decode() for text in texts["targets_pretokenized"]),

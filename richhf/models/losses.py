@@ -1,7 +1,8 @@
 """The losses of the seven outputs: small frozen values, called with logits, targets and a mask.
 
 All of them compute in float32 and return the weighted mean over what the mask (weights >= 0) lets through,
-before the loss's own weight. Where nothing is let through they are 0 with gradient 0.
+before the loss's own weight. Where nothing is let through they are 0 with gradient 0. `total` is that of
+`weighted_mean`.
 """
 
 import dataclasses
@@ -17,10 +18,19 @@ MSE = "mse"
 BCE = "bce"
 
 
-def weighted_mean(values: Float[Array, "*shape"], weights: Shaped[Array, "*shape"]) -> Float[Array, ""]:
-    """Mean of `values` by `weights`; 0 where all weights are 0."""
+def weighted_mean(
+    values: Float[Array, "*shape"], weights: Shaped[Array, "*shape"], total: Float[Array, ""] | None = None
+) -> Float[Array, ""]:
+    """Mean of `values` by `weights`; 0 where all weights are 0.
+
+    Args:
+        values: what to average.
+        weights: not negative.
+        total: what to divide by, where these values are a part of those that the mean is over; the parts then
+            add up to it. None: the sum of the weights.
+    """
     weights = weights.astype(jnp.float32)
-    total = jnp.sum(weights)
+    total = jnp.sum(weights) if total is None else total
     # A value that is not counted must not reach the gradient either, even if it is not finite.
     counted = jnp.where(weights > 0, values, 0.0) * weights
     return jnp.sum(counted) / jnp.where(total > 0, total, 1.0)
@@ -82,6 +92,7 @@ class HeatmapLoss:
         logits: Float[Array, "b h w"],
         targets: UInt8[Array, "b h2 w2"] | Float[Array, "b h2 w2"],
         weights: Float[Array, "b"],
+        total: Float[Array, ""] | None = None,
     ) -> Float[Array, ""]:
         """Loss of one output; `targets` as in `scale_heatmap`, a weight for each image."""
         logits = logits.astype(jnp.float32)
@@ -93,7 +104,7 @@ class HeatmapLoss:
             errors = lax.square(jax.nn.sigmoid(logits) - targets)
         if self.positive_weight != 1.0:
             errors = errors * (1.0 + (self.positive_weight - 1.0) * targets)
-        return weighted_mean(errors.mean(axis=(1, 2)), weights)
+        return weighted_mean(errors.mean(axis=(1, 2)), weights, total)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -107,11 +118,15 @@ class ScoreLoss:
     weight: float = 1.0
 
     def __call__(
-        self, logits: Float[Array, "b"], targets: Float[Array, "b"], weights: Float[Array, "b"]
+        self,
+        logits: Float[Array, "b"],
+        targets: Float[Array, "b"],
+        weights: Float[Array, "b"],
+        total: Float[Array, ""] | None = None,
     ) -> Float[Array, ""]:
         """Loss of one output; targets in [0, 1], a weight for each image."""
         errors = lax.square(jax.nn.sigmoid(logits.astype(jnp.float32)) - targets)
-        return weighted_mean(errors, weights)
+        return weighted_mean(errors, weights, total)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -125,10 +140,14 @@ class KeywordLoss:
     weight: float = 1.0
 
     def __call__(
-        self, logits: Float[Array, "b k v"], targets: Int[Array, "b k"], weights: Float[Array, "b k"]
+        self,
+        logits: Float[Array, "b k v"],
+        targets: Int[Array, "b k"],
+        weights: Float[Array, "b k"],
+        total: Float[Array, ""] | None = None,
     ) -> Float[Array, ""]:
         """Loss of the sequences; a weight for each token."""
-        return -weighted_mean(token_log_probabilities(logits, targets), weights)
+        return -weighted_mean(token_log_probabilities(logits, targets), weights, total)
 
 
 def token_log_probabilities(logits: Float[Array, "b k v"], targets: Int[Array, "b k"]) -> Float[Array, "b k"]:
@@ -150,11 +169,16 @@ class WordLoss:
     weight: float = 1.0
     positive_weight: float = 1.0
 
-    def __call__(self, logits: Float[Array, "b l"], labels: Int[Array, "b l"]) -> Float[Array, ""]:
-        """Labels are 1 misaligned, 0 aligned, -1 not counted."""
+    def weights(self, labels: Int[Array, "b l"]) -> Float[Array, "b l"]:
+        """The weight of each token; labels are 1 misaligned, 0 aligned, -1 not counted."""
+        return jnp.where(labels > 0, self.positive_weight, (labels == 0).astype(jnp.float32))
+
+    def __call__(
+        self, logits: Float[Array, "b l"], labels: Int[Array, "b l"], total: Float[Array, ""] | None = None
+    ) -> Float[Array, ""]:
+        """Loss of all tokens; labels as in `weights`."""
         errors = sigmoid_cross_entropy(logits.astype(jnp.float32), (labels > 0).astype(jnp.float32))
-        weights = jnp.where(labels > 0, self.positive_weight, (labels == 0).astype(jnp.float32))
-        return weighted_mean(errors, weights)
+        return weighted_mean(errors, self.weights(labels), total)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -167,14 +191,21 @@ class ImageWordLoss:
 
     weight: float = 0.1
 
-    def __call__(self, logits: Float[Array, "b v"], shown: Int[Array, "b l"]) -> Float[Array, ""]:
+    def weights(self, shown: Int[Array, "b l"]) -> Float[Array, "b"]:
+        """1 for each image that shows any word."""
+        return (shown > 0).any(axis=1).astype(jnp.float32)
+
+    def __call__(
+        self, logits: Float[Array, "b v"], shown: Int[Array, "b l"], total: Float[Array, ""] | None = None
+    ) -> Float[Array, ""]:
         """Summed over the vocabulary.
 
         Args:
             logits: for each token of the vocabulary.
             shown: tokens of the words that the image shows, 0 elsewhere; an image without any does not count.
+            total: as in `weighted_mean`.
         """
         rows = jnp.arange(shown.shape[0])[:, None]
         targets = jnp.zeros(logits.shape, jnp.float32).at[rows, shown].max((shown > 0).astype(jnp.float32))
         errors = sigmoid_cross_entropy(logits.astype(jnp.float32), targets).sum(axis=1)
-        return weighted_mean(errors, (shown > 0).any(axis=1))
+        return weighted_mean(errors, self.weights(shown), total)

@@ -108,14 +108,40 @@ class RichFeedbackModel:
         return dict(variables)
 
     def loss_fn(
-        self, params: Any, batch: Batch, dropout_rng: Array | None
+        self,
+        params: Any,
+        batch: Batch,
+        dropout_rng: Array | None,
+        totals: Mapping[str, Array] | None = None,
     ) -> tuple[Float[Array, ""], dict[str, Array]]:
-        """Total loss and metrics of a training batch; dropout is on where `dropout_rng` is given."""
-        return self._loss(params, batch, dropout_rng)
+        """Total loss and metrics of a training batch.
+
+        Args:
+            params: parameters.
+            batch: features with labels.
+            dropout_rng: dropout is on where it is given.
+            totals: `loss_totals` of the whole batch, where this is a part of it: losses and metrics of the
+                parts then add up to those of the whole.
+        """
+        return self._loss(params, batch, dropout_rng, totals or {})
+
+    def loss_totals(self, batch: Batch) -> dict[str, Array]:
+        """The sums of weights that the means in `loss_fn` are divided by, float32 [] by name."""
+        totals = {}
+        for names, feature in ((HEATMAPS, "heatmap_weights"), (SCORES, "score_weights")):
+            if feature in batch:
+                totals |= {name: batch[feature][:, i].sum() for i, name in enumerate(names)}
+        if "decoder_loss_weights" in batch:
+            totals[KEYWORDS] = batch["decoder_loss_weights"].sum()
+        if self.config.word_head and "word_labels" in batch:
+            totals[WORDS] = self.word_loss.weights(batch["word_labels"]).sum()
+        if self.config.image_word_head and "shown_tokens" in batch:
+            totals[IMAGE_WORDS] = self.image_word_loss.weights(batch["shown_tokens"]).sum()
+        return {name: total.astype(jnp.float32) for name, total in totals.items()}
 
     def eval_fn(self, params: Any, batch: Batch) -> dict[str, Array]:
         """Metrics of a batch, without dropout."""
-        return self._loss(params, batch, None)[1]
+        return self._loss(params, batch, None, {})[1]
 
     def predict_batch(
         self,
@@ -213,7 +239,7 @@ class RichFeedbackModel:
         return labelled
 
     def _loss(
-        self, params: Any, batch: Batch, dropout_rng: Array | None
+        self, params: Any, batch: Batch, dropout_rng: Array | None, totals: Mapping[str, Array]
     ) -> tuple[Float[Array, ""], dict[str, Array]]:
         batch = {name: jnp.asarray(value) for name, value in batch.items()}
         output = self._apply(
@@ -228,23 +254,27 @@ class RichFeedbackModel:
         losses, weights, metrics = {}, {}, {}
         for i, name in enumerate(HEATMAPS if output.heatmaps else ()):
             given = batch["heatmaps"][:, i], batch["heatmap_weights"][:, i]
-            losses[name] = self.heatmap_loss(output.heatmaps[name], *given)
+            losses[name] = self.heatmap_loss(output.heatmaps[name], *given, totals.get(name))
             weights[name] = self.heatmap_loss.weight * self.output_weights.get(name, 1.0)
         for i, name in enumerate(SCORES if output.scores else ()):
             given = batch["scores"][:, i], batch["score_weights"][:, i]
-            losses[name] = self.score_loss(output.scores[name], *given)
+            losses[name] = self.score_loss(output.scores[name], *given, totals.get(name))
             weights[name] = self.score_loss.weight * self.output_weights.get(name, 1.0)
         if output.keyword_logits is not None:
             given = batch["decoder_target_tokens"], batch["decoder_loss_weights"]
-            losses[KEYWORDS] = self.keyword_loss(output.keyword_logits, *given)
+            losses[KEYWORDS] = self.keyword_loss(output.keyword_logits, *given, totals.get(KEYWORDS))
             weights[KEYWORDS] = self.keyword_loss.weight
             hits = jnp.argmax(output.keyword_logits, axis=-1) == given[0]
-            metrics["keyword_token_accuracy"] = weighted_mean(hits.astype(jnp.float32), given[1])
+            metrics["keyword_token_accuracy"] = weighted_mean(
+                hits.astype(jnp.float32), given[1], totals.get(KEYWORDS)
+            )
         if output.word_logits is not None and "word_labels" in batch:
-            losses[WORDS] = self.word_loss(output.word_logits, batch["word_labels"])
+            losses[WORDS] = self.word_loss(output.word_logits, batch["word_labels"], totals.get(WORDS))
             weights[WORDS] = self.word_loss.weight
         if output.image_word_logits is not None and "shown_tokens" in batch:
-            losses[IMAGE_WORDS] = self.image_word_loss(output.image_word_logits, batch["shown_tokens"])
+            losses[IMAGE_WORDS] = self.image_word_loss(
+                output.image_word_logits, batch["shown_tokens"], totals.get(IMAGE_WORDS)
+            )
             weights[IMAGE_WORDS] = self.image_word_loss.weight
         zero = jnp.zeros((), jnp.float32)
         total = sum((weights[name] * loss for name, loss in losses.items()), zero)

@@ -13,6 +13,7 @@ from typing import Any
 import jax
 import numpy as np
 import orbax.checkpoint as ocp
+from jax.experimental import multihost_utils
 from orbax.checkpoint.checkpoint_managers import preservation_policy
 
 from richhf.training.iterator_checkpoint import IteratorRestore, IteratorSave, MismatchError
@@ -83,8 +84,7 @@ class Checkpoints:
           iterator: the input, moved to the position it had.
 
         Raises:
-          MismatchError: the checkpoint's parameters are not those of target, or it was written by another
-            number of processes.
+          MismatchError: the checkpoint's parameters are not those of target, or its input is another one.
           ValueError: all checkpoints are damaged.
         """
         damaged = []
@@ -92,7 +92,7 @@ class Checkpoints:
             try:
                 state = self._restore_step(step, target, iterator)
             except Exception as error:
-                if not _is_damage(error):
+                if not is_damage(error):
                     raise
                 damaged.append((step, error))
                 continue
@@ -140,10 +140,12 @@ class Checkpoints:
         )
         if jax.process_index() == 0:
             (folder / str(step)).rename(folder / name)
+        if jax.process_count() > 1:
+            multihost_utils.sync_global_devices(f"set aside {step}")
         self._manager.reload()
 
 
-def _is_damage(error: Exception) -> bool:
+def is_damage(error: Exception) -> bool:
     """Whether an error in reading a checkpoint comes from what is in it."""
     if isinstance(error, OSError):
         return isinstance(error, FileNotFoundError)

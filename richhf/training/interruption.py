@@ -1,8 +1,11 @@
-"""Ctrl-C and SIGTERM while training: noted, acted on between two steps."""
+"""Ctrl-C and SIGTERM while training: noted, acted on between two steps, at the same one in all processes."""
 
 import signal
 import sys
 import threading
+
+import jax
+from jax.experimental import multihost_utils
 
 
 class Interrupted(SystemExit):
@@ -20,15 +23,22 @@ class Interrupted(SystemExit):
 class SignalWatch:
     """A context in which the first SIGINT or SIGTERM is remembered in `received`; a second one acts at once.
 
-    Outside the main thread, where Python allows no handlers, it watches nothing.
+    Among several processes SIGTERM to any of them is meant for all: JAX, which then watches for it, has them
+    agree on a step. Outside the main thread, where Python allows no handlers, it watches nothing.
     """
 
     def __init__(self):
         self.received: int | None = None
         self._before: dict[int, object] = {}
 
+    def ask_to_stop(self, step: int) -> bool:
+        """Whether to stop behind this step; to be asked at every one."""
+        if jax.process_count() > 1 and multihost_utils.reached_preemption_sync_point(step):
+            self.received = signal.SIGTERM
+        return self.received is not None
+
     def __enter__(self):
-        if threading.current_thread() is threading.main_thread():
+        if threading.current_thread() is threading.main_thread() and jax.process_count() == 1:
             for signum in (signal.SIGINT, signal.SIGTERM):
                 self._before[signum] = signal.signal(signum, self._note)
         return self

@@ -23,8 +23,11 @@ class Model(Protocol):
     def get_initial_variables(self, rng, input_shapes, input_types=None):
         """Variables with the key `params`, boxed with logical axis names; shapes and dtypes by feature."""
 
-    def loss_fn(self, params, batch, dropout_rng):
-        """The loss and its parts, scalars by name."""
+    def loss_fn(self, params, batch, dropout_rng, totals):
+        """The loss and its parts, scalars by name, of a part of a batch: `totals` is the whole batch's."""
+
+    def loss_totals(self, batch):
+        """What the means in `loss_fn` are divided by, scalars by name."""
 
     def eval_fn(self, params, batch):
         """Metrics without dropout, scalars by name."""
@@ -96,12 +99,13 @@ def compile_step(
     """Compiles `train_step` for states like target; the step donates its state."""
     shardings = _shardings(target)
 
-    def loss_fn(params, batch, rng):
-        return model.loss_fn(partitioner.gather(params, shardings.params), batch, rng)
+    def loss_fn(params, batch, rng, totals):
+        return model.loss_fn(partitioner.gather(params, shardings.params), batch, rng, totals)
 
     step = functools.partial(
         train_step,
         loss_fn=loss_fn,
+        totals_fn=model.loss_totals,
         optimizer=optimizer,
         num_microbatches=num_microbatches,
         ema_decay=ema_decay,
@@ -129,10 +133,9 @@ def compile_predict(model: Model, partitioner: Partitioner, target: Any) -> Any:
     )
 
 
-def compile_gather(partitioner: Partitioner, target: Any) -> Callable[[Any], Any]:
-    """Compiles `Partitioner.gather` for parameters like target."""
-    shardings = _shardings(target)
-    return jax.jit(lambda params: partitioner.gather(params, shardings))
+def compile_copy(partitioner: Partitioner) -> Callable[[Any], Any]:
+    """Compiles what gives every device all of the parameters."""
+    return jax.jit(lambda params: params, out_shardings=partitioner.replicated)
 
 
 def _shardings(target: Any) -> Any:

@@ -1,5 +1,6 @@
 """What a run writes while it trains: `train_log.jsonl`, TensorBoard events, and a line to look at."""
 
+import io
 import json
 import os
 import sys
@@ -73,11 +74,12 @@ class Progress:
     Args:
       total_steps: the last step.
       stream: where to write.
+      quiet: whether to write nothing.
       interval: seconds between lines when stream is no terminal.
     """
 
-    def __init__(self, total_steps: int, *, stream: Any = None, interval: float = 10.0):
-        self._stream = stream or sys.stderr
+    def __init__(self, total_steps: int, *, stream: Any = None, quiet: bool = False, interval: float = 10.0):
+        self._stream = io.StringIO() if quiet else stream or sys.stderr
         self._total = total_steps
         self._first: tuple[int, float] | None = None
         self._live = self._stream.isatty()

@@ -15,7 +15,7 @@ from richhf.training.interruption import Interrupted, SignalWatch
 from richhf.training.metrics_window import MetricsWindow
 from richhf.training.optimizers import Optimizer
 from richhf.training.partitioning import Partitioner
-from richhf.training.programs import Model, compile_eval, compile_gather, compile_step, initializer
+from richhf.training.programs import Model, compile_copy, compile_eval, compile_step, initializer
 from richhf.training.run_log import Progress, RunLog
 from richhf.training.train_state import TrainState
 
@@ -65,8 +65,8 @@ def train(
       ema_decay: decay of the moving average of parameters that is evaluated; 0 keeps none.
       seed: of the initial parameters and of dropout.
       initial_checkpoint_path: start from this run's parameters instead of random ones (not when going on).
-      image_panels: (parameters as in `Partitioner.gather`, step) to images [n h w c] by name, for
-        TensorBoard, at each evaluation.
+      image_panels: (parameters, whole and on one device, step) to images [n h w c] by name, for TensorBoard,
+        at each evaluation; called in the first process only.
       on_ready: called once when all settings have proved to fit and the state is there, before the first
         step; not if the run is at total_steps already.
 
@@ -97,7 +97,7 @@ def train(
     start = int(state.step)
 
     primary = jax.process_index() == 0
-    progress = Progress(total_steps)
+    progress = Progress(total_steps, quiet=not primary)
     if start >= total_steps:
         checkpoints.close()
         if primary:
@@ -115,7 +115,7 @@ def train(
 
     step_fn = compile_step(model, optimizer, partitioner, target, num_microbatches, ema_decay)
     eval_fn = compile_eval(model, partitioner, target.params)
-    gather = compile_gather(partitioner, target.params)
+    copy = compile_copy(partitioner)
     rng = jax.device_put(jax.random.fold_in(jax.random.key(seed), 1), partitioner.replicated)
     window = MetricsWindow(batch_size, log.seconds_before)
 
@@ -140,8 +140,10 @@ def train(
                         losses = {k.removeprefix("eval/"): v for k, v in values.items() if k.count("/") == 2}
                         progress.note(f"step {step}  " + "  ".join(f"{k} {v:.4g}" for k, v in losses.items()))
                     if image_panels:
-                        log.images(step, image_panels(gather(state.eval_params), step))
-            stop = signals.received is not None
+                        whole = jax.tree.map(lambda x: x.addressable_data(0), copy(state.eval_params))
+                        if primary:
+                            log.images(step, image_panels(whole, step))
+            stop = signals.ask_to_stop(step)
             if last or stop or step % checkpoint_period == 0:
                 with window.paused():
                     window.flush()

@@ -13,7 +13,8 @@ from richhf.training.train_state import TrainState, ema_rate
 
 Batch = Mapping[str, Shaped[Array, "b ..."]]
 Metrics = dict[str, Float[Array, ""]]
-LossFn = Callable[[Any, Batch, Key[Array, ""]], tuple[Float[Array, ""], Metrics]]
+LossFn = Callable[..., tuple[Float[Array, ""], Metrics]]
+TotalsFn = Callable[[Batch], Metrics]
 
 
 def train_step(
@@ -22,6 +23,7 @@ def train_step(
     rng: Key[Array, ""],
     *,
     loss_fn: LossFn,
+    totals_fn: TotalsFn,
     optimizer: Optimizer,
     num_microbatches: int = 1,
     ema_decay: float = 0.0,
@@ -32,7 +34,8 @@ def train_step(
       state: the state before.
       batch: named arrays with a common leading axis, which num_microbatches divides.
       rng: the run's key; the step number is folded in, so a resumed run draws the same numbers.
-      loss_fn: (params, batch, rng) to (loss, its parts); the mean over microbatches is taken of both.
+      loss_fn: (params, batch, rng, totals) to (loss, its parts), which add up over microbatches.
+      totals_fn: the whole batch to what loss_fn divides by.
       optimizer: clipping included.
       num_microbatches: the gradient is accumulated over this many slices of the batch.
       ema_decay: 0 when state.ema_params is None.
@@ -41,7 +44,7 @@ def train_step(
       The state after, and scalars: loss, its parts, grad_norm (before clipping) and learning_rate.
     """
     rng = jax.random.fold_in(rng, state.step)
-    grads, metrics = accumulate_gradients(loss_fn, state.params, batch, rng, num_microbatches)
+    grads, metrics = accumulate_gradients(loss_fn, totals_fn, state.params, batch, rng, num_microbatches)
     updates, opt_state = optimizer.transformation.update(grads, state.opt_state, state.params)
     params = optax.apply_updates(state.params, updates)
     ema_params = state.ema_params
@@ -56,9 +59,14 @@ def train_step(
 
 
 def accumulate_gradients(
-    loss_fn: LossFn, params: Any, batch: Batch, rng: Key[Array, ""], num_microbatches: int
+    loss_fn: LossFn,
+    totals_fn: TotalsFn,
+    params: Any,
+    batch: Batch,
+    rng: Key[Array, ""],
+    num_microbatches: int,
 ) -> tuple[Any, Metrics]:
-    """The gradient and the metrics of one batch, averaged over its microbatches.
+    """The gradient and the metrics of one batch, however many microbatches it is computed in.
 
     Microbatch i takes examples i, i + num_microbatches, ...: each device then slices its own examples and
     none move.
@@ -68,8 +76,10 @@ def accumulate_gradients(
     """
     value_and_grad = jax.value_and_grad(loss_fn, has_aux=True)
 
+    totals = totals_fn(batch)
+
     def gradients(microbatch, key):
-        (loss, metrics), grads = value_and_grad(params, microbatch, key)
+        (loss, metrics), grads = value_and_grad(params, microbatch, key, totals)
         return grads, dict(metrics) | {"loss": loss}
 
     if num_microbatches == 1:
@@ -86,4 +96,4 @@ def accumulate_gradients(
     shapes = jax.eval_shape(gradients, jax.tree.map(lambda x: x[0], microbatches), keys[0])
     zeros = jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), shapes)
     total, _ = jax.lax.scan(add, zeros, (microbatches, keys))
-    return jax.tree.map(lambda x: x / num_microbatches, total)
+    return total

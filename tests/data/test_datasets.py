@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 import tasks.synthetic
-from richhf.data import datasets, records, synthetic, words
+from richhf.data import datasets, records, synthetic, training_stream, words
 from richhf.data.datasets import DatasetConfig
 
 LENGTHS = {"image": 32, "inputs": 40, "targets": 40}
@@ -36,7 +36,7 @@ def assert_same(batch, other):
 
 
 def test_train_batches_have_static_shapes(config):
-    batch = next(datasets.train_iterator(config))
+    batch = next(training_stream.train_iterator(config))
     assert {name: (array.shape, str(array.dtype)) for name, array in batch.items()} == {
         "image": ((4, 32, 32, 3), "uint8"),
         "encoder_input_tokens": ((4, 7, 40), "int32"),
@@ -53,7 +53,7 @@ def test_train_batches_have_static_shapes(config):
 
 
 def test_each_epoch_has_every_image_once_in_another_order(config):
-    stream = datasets.train_iterator(config)
+    stream = training_stream.train_iterator(config)
     epochs = [[image for _ in range(TRAIN // 4) for image in fingerprints(next(stream))] for _ in range(3)]
     assert all(len(set(epoch)) == TRAIN for epoch in epochs)
     assert epochs[0] != epochs[1] != epochs[2]
@@ -61,8 +61,8 @@ def test_each_epoch_has_every_image_once_in_another_order(config):
 
 
 def test_the_seed_decides_the_stream(config):
-    first, again = datasets.train_iterator(config), datasets.train_iterator(config)
-    other = datasets.train_iterator(dataclasses.replace(config, seed=2))
+    first, again = training_stream.train_iterator(config), training_stream.train_iterator(config)
+    other = training_stream.train_iterator(dataclasses.replace(config, seed=2))
     ours = [next(first) for _ in range(4)]
     for batch in ours:
         assert_same(batch, next(again))
@@ -75,12 +75,12 @@ def test_restored_stream_continues_identically(config, folder, tmp_path, before,
     tasks.synthetic.register(
         folder, corruption_rate=0.5, corrupt_until_example=40, shuffle_buffer_size=buffer
     )
-    stream = datasets.train_iterator(config)
+    stream = training_stream.train_iterator(config)
     for _ in range(before):
         next(stream)
     stream.save(tmp_path / "position")
     expected = [next(stream) for _ in range(12)]
-    restored = datasets.train_iterator(config)
+    restored = training_stream.train_iterator(config)
     restored.restore(tmp_path / "position")
     for batch in expected:
         assert_same(batch, next(restored))
@@ -108,7 +108,7 @@ def test_num_examples_cuts_evaluation_and_is_refused_in_training(config):
     few = dataclasses.replace(config, split="dev", shuffle=False, num_examples=5)
     assert sum(batch.valid for batch in datasets.eval_batches(few)) == 5
     with pytest.raises(ValueError, match="num_examples is 5"):
-        datasets.train_iterator(dataclasses.replace(config, num_examples=5))
+        training_stream.train_iterator(dataclasses.replace(config, num_examples=5))
 
 
 @pytest.mark.parametrize(
@@ -123,7 +123,7 @@ def test_num_examples_cuts_evaluation_and_is_refused_in_training(config):
 )
 def test_wrong_configurations_are_explained(config, changes, message):
     with pytest.raises(ValueError, match=message):
-        datasets.train_iterator(dataclasses.replace(config, **changes))
+        training_stream.train_iterator(dataclasses.replace(config, **changes))
 
 
 def test_module_is_imported_first(config):
@@ -134,7 +134,7 @@ def test_module_is_imported_first(config):
 def test_empty_folder_says_what_to_run(config, tmp_path):
     tasks.synthetic.register(tmp_path)
     with pytest.raises(ValueError, match=rf"{tmp_path} is empty of them.*richhf synthesize {tmp_path}"):
-        datasets.train_iterator(config)
+        training_stream.train_iterator(config)
 
 
 def test_missing_vocabulary_is_named(config, folder, tmp_path):
@@ -142,7 +142,7 @@ def test_missing_vocabulary_is_named(config, folder, tmp_path):
     (tmp_path / name).write_bytes((folder / name).read_bytes())
     tasks.synthetic.register(tmp_path)
     with pytest.raises(ValueError, match=r"vocabulary of synthetic_augmented_prompt, .*vocabulary.model"):
-        datasets.train_iterator(config)
+        training_stream.train_iterator(config)
 
 
 def test_images_of_another_side_name_both_sizes(config):
@@ -150,7 +150,7 @@ def test_images_of_another_side_name_both_sizes(config):
     with pytest.raises(
         ValueError, match=r"\(32, 32\).*expected \(64, 64\): set TASK_FEATURE_LENGTHS\['image'\]"
     ):
-        datasets.train_iterator(wrong)
+        training_stream.train_iterator(wrong)
 
 
 @pytest.mark.parametrize("cut", [1, 4000])
@@ -161,4 +161,4 @@ def test_truncated_file_is_named_before_anything_is_read(config, folder, tmp_pat
     file.write_bytes(file.read_bytes()[:-cut])
     tasks.synthetic.register(tmp_path)
     with pytest.raises(ValueError, match=r"train-00000-of-00001.tfrecord is cut short"):
-        datasets.train_iterator(config)
+        training_stream.train_iterator(config)

@@ -13,8 +13,8 @@ from richhf.models import parameter_counts
 from richhf.models.batch_spec import batch_spec
 from richhf.training.checkpoints import restore_params
 from richhf.training.partitioning import Partitioner
+from richhf.training.programs import initializer
 from richhf.training.run_log import read_log
-from richhf.training.train import initializer
 from richhf.training.train_step import train_step
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
@@ -70,8 +70,8 @@ def test_whole_step_traces_and_every_axis_has_a_rule(model):
     _, target = initializer(model, optimizer, Partitioner(fsdp=2, model=2), sizes, types, ema_decay=0.9)
     after, metrics = jax.eval_shape(
         lambda state, batch: train_step(
-            state, batch, jax.random.key(0), loss_fn=model.loss_fn, optimizer=optimizer,
-            num_microbatches=2, ema_decay=0.9,
+            state, batch, jax.random.key(0), loss_fn=model.loss_fn, totals_fn=model.loss_totals,
+            optimizer=optimizer, num_microbatches=2, ema_decay=0.9,
         ),
         target, batch,
     )  # fmt: skip

@@ -15,9 +15,10 @@ from seqio import SentencePieceVocabulary
 
 from launch import eval_job, train_job
 from launch.data_fit import explained_reading
-from richhf.data.datasets import DatasetConfig, get_task, train_iterator
+from richhf.data.datasets import DatasetConfig, get_task
 from richhf.data.records import read_records, write_records
 from richhf.data.synthetic.vocabulary import train_vocabulary
+from richhf.data.training_stream import train_iterator
 from richhf.evaluation import flatten_metrics, write_metrics
 from richhf.feedback import HEATMAPS, SCORES
 from richhf.training.checkpoints import find_checkpoint, restore_params
@@ -196,8 +197,8 @@ def test_other_data_settings_than_the_runs(train, evaluate, capsys):
     """A sound run is neither taken for damaged nor evaluated as what it is not."""
     assert train(steps=1) == 0
     capsys.readouterr()
-    assert train("--gin.CORRUPTION_RATE=0.0", "--gin.COPY_UNTIL_EXAMPLE=0", steps=2) == 2
-    assert "a setting of the data" in capsys.readouterr().err
+    assert train("--gin.SEED=1", steps=2) == 2
+    assert "is of a stream in another order, with other seed: seed 0, now seed 1" in capsys.readouterr().err
     for main in (train, evaluate):
         assert main("--gin.SEE_PROMPT=False") == 2
         assert "the run was trained with True: set --gin.SEE_PROMPT=True" in capsys.readouterr().err

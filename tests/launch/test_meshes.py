@@ -10,7 +10,7 @@ from launch import configurables, gin_config
 from richhf.feedback import AUGMENTED_PROMPT, MULTI_HEAD, VARIANTS
 from richhf.training.optimizers import Optimizer
 from richhf.training.partitioning import Partitioner
-from richhf.training.train import compile_step, initializer
+from richhf.training.programs import compile_step, initializer
 
 B, L, SIDE = 8, 12, 32
 ALL = Partitioner(data=2, fsdp=2, model=2), 2
@@ -26,21 +26,21 @@ def model(request, gin_files):
 
 
 def make_batch(rows):
-    """All labels present and of equal shares, so that microbatches weigh the same."""
+    """Labels of unequal numbers, in some images none, as the real data has them."""
     rng = np.random.default_rng(0)
     tokens = rng.integers(2, 256, (B, L)).astype(np.int32)
     return {
         "image": rng.integers(0, 256, (B, SIDE, SIDE, 3)).astype(np.uint8),
         "encoder_input_tokens": np.repeat(tokens[:, None], rows, axis=1),
         "heatmaps": rng.integers(0, 256, (B, 2, SIDE, SIDE)).astype(np.uint8),
-        "heatmap_weights": np.ones((B, 2), np.float32),
+        "heatmap_weights": (rng.random((B, 2)) < 0.7).astype(np.float32),
         "scores": rng.random((B, 4)).astype(np.float32),
-        "score_weights": np.ones((B, 4), np.float32),
+        "score_weights": (rng.random((B, 4)) < 0.7).astype(np.float32),
         "decoder_input_tokens": np.roll(tokens, 1, axis=1),
         "decoder_target_tokens": tokens,
-        "decoder_loss_weights": np.ones((B, L), np.float32),
-        "word_labels": np.tile(np.array([0, 1], np.int32), (B, L // 2)),
-        "shown_tokens": tokens,
+        "decoder_loss_weights": (np.arange(L) < rng.integers(0, L, (B, 1))).astype(np.float32),
+        "word_labels": rng.integers(-1, 2, (B, L)).astype(np.int32),
+        "shown_tokens": tokens * (rng.random((B, 1)) < 0.7),
     }
 
 

@@ -15,7 +15,8 @@ from launch import configurables, gin_config, precompile
 from launch.chips import importable_libtpu
 from launch.precompile_report import advice
 from launch.step_program import model_flops, program_flops
-from richhf.data.datasets import DatasetConfig, train_iterator
+from richhf.data.datasets import DatasetConfig
+from richhf.data.training_stream import train_iterator
 from richhf.feedback import VARIANTS
 from richhf.models import RAHFConfig
 from richhf.models.batch_spec import batch_spec

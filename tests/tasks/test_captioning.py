@@ -10,7 +10,7 @@ import tasks.captioning
 import tasks.mixture
 import tasks.richhf18k
 from richhf import feedback
-from richhf.data import datasets
+from richhf.data import datasets, training_stream
 from richhf.data.datasets import DatasetConfig
 from richhf.data.records import encode_png
 from richhf.models import RAHFConfig, RichFeedbackModel
@@ -146,8 +146,10 @@ def test_a_mixture_has_labels_that_train_nothing(register, prepared, vocabulary,
     assert names == ("both_multi_head", "both_augmented_prompt")
     lengths = {"image": 32, "heatmaps": 64, "inputs": 40, "targets": 40}
     config = DatasetConfig(f"both_{variant}", lengths, "train", 8, shuffle=True, seed=0)
-    stream = datasets.train_iterator(config)
-    alone = next(datasets.train_iterator(DatasetConfig(f"richhf18k_{variant}", lengths, "train", 8, True, 0)))
+    stream = training_stream.train_iterator(config)
+    alone = next(
+        training_stream.train_iterator(DatasetConfig(f"richhf18k_{variant}", lengths, "train", 8, True, 0))
+    )
     unlabelled = 0
     for _ in range(25):
         batch = next(stream)
@@ -176,12 +178,12 @@ def test_a_mixture_can_be_saved_and_restored(register, prepared, vocabulary, tmp
     tasks.mixture.register("both", members, (1, 1))
     lengths = {"image": 32, "inputs": 40, "targets": 40}
     config = DatasetConfig("both_multi_head", lengths, "train", 4, shuffle=True, seed=5)
-    stream = datasets.train_iterator(config)
+    stream = training_stream.train_iterator(config)
     for _ in range(5):
         next(stream)
     stream.save(tmp_path / "position")
     expected = [next(stream) for _ in range(6)]
-    restored = datasets.train_iterator(config)
+    restored = training_stream.train_iterator(config)
     restored.restore(tmp_path / "position")
     for batch in expected:
         found = next(restored)
@@ -236,10 +238,10 @@ def test_a_tfds_set_is_read_where_it_is_and_never_downloaded(tmp_path, vocabular
     with pytest.raises(
         ValueError, match=f"tiny_captions:1.0.0 is not in {tmp_path}.*tfds build tiny_captions"
     ):
-        datasets.train_iterator(config)
+        training_stream.train_iterator(config)
     write_tfds(tmp_path / "tiny_captions" / "1.0.0", train=[5], val=[2])
     tasks.captioning.register(**settings, tfds_splits={"train": "train", "dev": "val"})
-    stream = datasets.train_iterator(config)
+    stream = training_stream.train_iterator(config)
     epochs = [next(stream) for _ in range(3)]
     for batch in epochs:
         assert sorted(batch["image"][:, 0, 0, 0]) == [0, 20, 40, 60, 80]
@@ -260,11 +262,11 @@ def test_a_stream_of_several_tfds_files_goes_on_where_it_was_saved(tmp_path, voc
         augmentation=Augmentation(),
     )
     config = DatasetConfig("captions_multi_head", LENGTHS, "train", 4, shuffle=True, seed=3)
-    stream = datasets.train_iterator(config)
+    stream = training_stream.train_iterator(config)
     next(stream)
     stream.save(tmp_path / "position")
     expected = [next(stream) for _ in range(14)]
-    restored = datasets.train_iterator(config)
+    restored = training_stream.train_iterator(config)
     restored.restore(tmp_path / "position")
     for number, batch in enumerate(expected):
         found = next(restored)

@@ -8,7 +8,7 @@ from PIL import Image
 
 import tasks.richhf18k
 from richhf import feedback
-from richhf.data import datasets, records
+from richhf.data import datasets, records, training_stream
 from richhf.data.datasets import DatasetConfig
 from tasks.augmentation import Augmentation
 from tasks.richhf18k import T5_VOCABULARY
@@ -109,12 +109,12 @@ def test_augmentation_is_by_seed_epoch_and_example_and_of_training_alone(registe
 
 
 def test_a_restored_stream_goes_on_with_the_same_augmentation(train, tmp_path):
-    stream = datasets.train_iterator(train)
+    stream = training_stream.train_iterator(train)
     for _ in range(3):
         next(stream)
     stream.save(tmp_path / "position")
     expected = [next(stream) for _ in range(8)]
-    restored = datasets.train_iterator(train)
+    restored = training_stream.train_iterator(train)
     restored.restore(tmp_path / "position")
     for batch in expected:
         found = next(restored)
@@ -133,7 +133,7 @@ def test_the_vocabulary_of_t5_is_asked_for_unless_another_is_given(prepared, tra
     nowhere = str(tmp_path / "sentencepiece.model")
     tasks.richhf18k.register(prepared, vocabulary=seqio.SentencePieceVocabulary(nowhere))
     with pytest.raises(ValueError, match=f"{nowhere}, does not exist.*VOCABULARY in gin, or `vocabulary`"):
-        datasets.train_iterator(train)
+        training_stream.train_iterator(train)
 
 
 def test_a_folder_without_records_says_what_to_run(train, tmp_path):

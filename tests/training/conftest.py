@@ -33,11 +33,14 @@ class ToyModel:
     def get_initial_variables(self, rng, input_shapes, input_types=None):
         return self.network.init(rng, jnp.zeros(input_shapes["x"], input_types["x"]))
 
-    def loss_fn(self, params, batch, dropout_rng):
+    def loss_fn(self, params, batch, dropout_rng, totals):
         rng = dropout_rng if self.noise else None
         error = self.network.apply({"params": params}, batch["x"], rng) - batch["y"]
-        squared, absolute = jnp.mean(error**2), jnp.mean(jnp.abs(error))
+        squared, absolute = (jnp.sum(x) / totals["values"] for x in (error**2, jnp.abs(error)))
         return squared + 0.1 * absolute, {"squared": squared, "absolute": absolute}
+
+    def loss_totals(self, batch):
+        return {"values": jnp.float32(batch["y"].size)}
 
     def eval_fn(self, params, batch):
         error = self.network.apply({"params": params}, batch["x"]) - batch["y"]

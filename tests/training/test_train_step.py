@@ -8,10 +8,19 @@ from richhf.training.train_state import TrainState, ema_rate
 from richhf.training.train_step import accumulate_gradients, train_step
 
 
-def loss_fn(params, batch, rng):
+def totals_fn(batch):
+    return {"weights": batch["weights"].sum()}
+
+
+def loss_fn(params, batch, rng, totals):
     error = batch["x"] @ params["w"] - batch["y"]
-    noise = jax.random.uniform(rng)
-    return jnp.mean(error**2), {"absolute": jnp.mean(jnp.abs(error)), "noise": noise}
+    squared, absolute = (
+        jnp.sum(batch["weights"] * x) / totals["weights"] for x in (error**2, jnp.abs(error))
+    )
+    return squared, {"absolute": absolute, "noise": jax.random.uniform(rng)}
+
+
+FUNCTIONS = {"loss_fn": loss_fn, "totals_fn": totals_fn}
 
 
 @pytest.fixture
@@ -20,6 +29,7 @@ def batch():
     return {
         "x": jnp.asarray(rng.normal(size=(8, 3)), jnp.float32),
         "y": jnp.asarray(rng.normal(size=8), jnp.float32),
+        "weights": jnp.arange(8.0),
     }
 
 
@@ -29,11 +39,14 @@ def params():
 
 
 @pytest.mark.parametrize("num_microbatches", [2, 4, 8])
-def test_microbatches_give_the_batchs_gradient_and_metrics(batch, params, num_microbatches):
+def test_microbatches_of_unequal_weights_give_the_batchs_gradient_and_metrics(
+    batch, params, num_microbatches
+):
     key = jax.random.key(0)
-    whole, metrics = accumulate_gradients(loss_fn, params, batch, key, 1)
-    parts, parts_metrics = accumulate_gradients(loss_fn, params, batch, key, num_microbatches)
-    expected = 2 * batch["x"].T @ (batch["x"] @ params["w"] - batch["y"]) / 8
+    whole, metrics = accumulate_gradients(loss_fn, totals_fn, params, batch, key, 1)
+    parts, parts_metrics = accumulate_gradients(loss_fn, totals_fn, params, batch, key, num_microbatches)
+    error = batch["weights"] * (batch["x"] @ params["w"] - batch["y"])
+    expected = 2 * batch["x"].T @ error / batch["weights"].sum()
     np.testing.assert_allclose(whole["w"], expected, rtol=1e-5)
     np.testing.assert_allclose(parts["w"], expected, rtol=1e-5)
     for name in ("loss", "absolute"):
@@ -47,7 +60,7 @@ def test_each_microbatch_and_each_step_draws_other_numbers(batch, params):
     for _ in range(2):
         for num_microbatches in (1, 2):
             new, metrics = train_step(
-                state, batch, jax.random.key(1), loss_fn=loss_fn, optimizer=optimizer,
+                state, batch, jax.random.key(1), **FUNCTIONS, optimizer=optimizer,
                 num_microbatches=num_microbatches,
             )  # fmt: skip
             noises.append(float(metrics["noise"]))
@@ -61,7 +74,7 @@ def test_moving_average_against_its_closed_form(batch, params):
     mean = np.asarray(params["w"])
     for step in range(12):
         state, _ = train_step(
-            state, batch, jax.random.key(0), loss_fn=loss_fn, optimizer=optimizer, ema_decay=0.6
+            state, batch, jax.random.key(0), **FUNCTIONS, optimizer=optimizer, ema_decay=0.6
         )
         rate = min(0.6, (1 + step) / (10 + step))
         assert float(ema_rate(0.6, jnp.int32(step))) == pytest.approx(rate)
@@ -74,9 +87,9 @@ def test_moving_average_against_its_closed_form(batch, params):
 def test_metrics_say_norm_before_clipping_and_learning_rate(batch, params):
     optimizer = adamw(lambda step: 0.5 / (1 + step), clip_norm=0.001)
     state, metrics = train_step(
-        TrainState.create(params, optimizer), batch, jax.random.key(0), loss_fn=loss_fn, optimizer=optimizer
+        TrainState.create(params, optimizer), batch, jax.random.key(0), **FUNCTIONS, optimizer=optimizer
     )
-    gradient = jax.grad(lambda p: loss_fn(p, batch, jax.random.key(0))[0])(params)["w"]
+    gradient = jax.grad(lambda p: loss_fn(p, batch, jax.random.key(0), totals_fn(batch))[0])(params)["w"]
     assert float(metrics["grad_norm"]) == pytest.approx(float(jnp.linalg.norm(gradient)), rel=1e-5)
-    _, second = train_step(state, batch, jax.random.key(0), loss_fn=loss_fn, optimizer=optimizer)
+    _, second = train_step(state, batch, jax.random.key(0), **FUNCTIONS, optimizer=optimizer)
     assert [float(m["learning_rate"]) for m in (metrics, second)] == [0.5, 0.25]

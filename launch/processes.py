@@ -1,0 +1,52 @@
+"""Several processes as one job: a TPU slice's hosts, the nodes of a cluster, or two on one machine.
+
+--coordinator_address=auto: this process is one of several, and where it runs says which: Cloud TPU, SLURM,
+Open MPI and Kubernetes are known to JAX. Elsewhere --coordinator_address=HOST:PORT (of process 0),
+--process_count=N and --process_index=I. Without any of them it is alone.
+"""
+
+from collections.abc import Mapping
+
+from launch.gin_config import ConfigError
+
+ADDRESS, COUNT, INDEX = "--coordinator_address", "--process_count", "--process_index"
+OPTIONS = {ADDRESS: "", COUNT: "", INDEX: ""}
+AUTO = "auto"
+
+
+def join(options: Mapping[str, str]) -> None:
+    """Joins the other processes of the job, if there are any; to be called before JAX computes anything.
+
+    Args:
+      options: values of the flags in `OPTIONS`.
+
+    Raises:
+      ConfigError: flags that do not go together, or where JAX cannot find out what `auto` asks for.
+    """
+    address, count, index = options[ADDRESS], options[COUNT], options[INDEX]
+    if address == AUTO and not count and not index:
+        arguments = {}
+    elif address and address != AUTO:
+        arguments = {"coordinator_address": address, **_numbers(count, index)}
+    elif address or count or index:
+        raise ConfigError(
+            f"{ADDRESS}={AUTO} stands alone; otherwise give {ADDRESS}=HOST:PORT, {COUNT}=N and {INDEX}=I."
+        )
+    else:
+        return
+    import jax
+
+    try:
+        jax.distributed.initialize(**arguments)
+    except (RuntimeError, ValueError) as error:
+        raise ConfigError(
+            f"{ADDRESS}={address}: {error} Give {ADDRESS}=HOST:PORT of process 0, {COUNT} and {INDEX}."
+        ) from error
+
+
+def _numbers(count: str, index: str) -> dict[str, int]:
+    if not count.isdecimal() or not index.isdecimal() or not int(index) < int(count):
+        raise ConfigError(
+            f"{COUNT}={count} and {INDEX}={index}: expected how many processes, and which (0 to one less)."
+        )
+    return {"num_processes": int(count), "process_id": int(index)}
