@@ -105,7 +105,7 @@ class Partitioner:
             near = max(unit, round(batch_size / unit) * unit) if unit > 0 else 1
             raise ValueError(
                 f"{setting}: a batch of {batch_size} examples cannot be split over {self.num_batch_shards} "
-                f"device(s) x {num_microbatches} microbatch(es): it must be a multiple of {unit}, for example "
+                f"device(s) x {num_microbatches} microbatch(es): it must be a multiple of {unit}, such as "
                 f"{near}."
                 + (" Or take fewer microbatches (NUM_MICROBATCHES)." if num_microbatches > 1 else "")
             )
