@@ -68,6 +68,8 @@ def input_pipeline(
     Returns:
       The stages in order.
     """
+    if num_images < 1:
+        raise ValueError(f"NUM_IMAGES is {num_images}; expected at least 1.")
     register_task(register_tasks, dataset_cfg)
     task = get_task(dataset_cfg)
     if not isinstance(task, seqio.Task):

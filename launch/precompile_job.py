@@ -43,6 +43,7 @@ def precompile(
     topology: Topology,
     step: str = TRAIN,
     partitioner: Partitioner | None = None,
+    train_eval_dataset_cfg: DatasetConfig | None = None,
     labels: Sequence[str] = LABELS,
     chip_memory: int | None = None,
 ) -> int:
@@ -56,6 +57,7 @@ def precompile(
       topology: what to compile for.
       step: `train` or `predict`.
       partitioner: where arrays live; None splits batches over all devices.
+      train_eval_dataset_cfg: of the evaluation in training, whose batch devices must divide too; None: none.
       labels: the kinds of labels in a training batch (`richhf.models.batch_spec`).
       chip_memory: bytes of a chip, instead of those of its kind.
 
@@ -79,6 +81,8 @@ def precompile(
     partitioner = dataclasses.replace(partitioner or Partitioner(), devices=devices)
     batch = batch_spec(model.config, dataset_cfg.task_feature_lengths, batch_size, labels if training else ())
     partitioner.check_batch_size(batch_size, microbatches)
+    if training and train_eval_dataset_cfg:
+        partitioner.check_batch_size(train_eval_dataset_cfg.batch_size, setting="EVAL_BATCH_SIZE")
     chip = dataclasses.replace(topology.chip, memory=chip_memory or topology.chip.memory)
     share = batch_size // microbatches // partitioner.num_batch_shards
 
@@ -107,7 +111,7 @@ def precompile(
     memory = read_memory(compiled, program)
     again = training and model.config.remat != NO_REMAT
     _print(memory_lines(memory, chip, hints))
-    _print(estimate_lines(compiled, chip, topology.size, asked, microbatches, again))
+    _print(estimate_lines(memory, chip, topology.size, asked, microbatches, again))
     return 0 if memory.total <= chip.memory else EXIT_FAILED
 
 

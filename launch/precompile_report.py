@@ -116,26 +116,30 @@ def memory_lines(memory: Memory, chip: Chip, hints: str) -> list[str]:
 
 
 def estimate_lines(
-    compiled: jax.stages.Compiled,
+    memory: Memory,
     chip: Chip,
     chips: int,
     asked: float,
     microbatches: int,
     again: bool,
 ) -> list[str]:
-    """About how long a step takes at best, by the chip's peak rates; `again`: the forward pass runs twice."""
+    """How long a step takes at least, by the chip's peak rates; `again`: the forward pass runs twice.
+
+    Of memory traffic only what must be is counted: all that is held is written and read once, temporaries
+    once a microbatch. What the compiler counts says less: it counts the body of a loop once.
+    """
     if not chip.flops:
         return ["", f"no estimate of time: {chip.name} has no peak rates in the table"]
     operations = asked * (4 / 3 if again else 1)
     computing = operations / chips / chip.flops
-    moved = (compiled.cost_analysis() or {}).get("bytes accessed", 0.0) * microbatches
+    moved = 2 * (memory.total + (microbatches - 1) * memory.temporaries)
     moving = moved / chip.bandwidth
     return [
         "",
-        f"  estimate, not a measurement: a step takes about {max(computing, moving):.3g} s at best",
+        f"  estimate, not a measurement: a step takes at least {max(computing, moving):.3g} s",
         f"  {computing:.3g} s for {operations / chips:.3g} FLOPs a chip at its peak of {chip.flops:.3g}/s"
         + (" (a third more than asked for: the forward pass again)" if again else ""),
-        f"  {moving:.3g} s for {moved:.3g} bytes a chip at {chip.bandwidth:.3g}/s",
+        f"  {moving:.3g} s for {moved:.3g} bytes a chip, written and read once, at {chip.bandwidth:.3g}/s",
     ]
 
 

@@ -62,7 +62,7 @@ def train_job(
     partitioner = partitioner or Partitioner()
     if train_eval_dataset_cfg:
         check_data_fit(model, train_eval_dataset_cfg)
-        partitioner.check_batch_size(train_eval_dataset_cfg.batch_size)
+        partitioner.check_batch_size(train_eval_dataset_cfg.batch_size, setting="EVAL_BATCH_SIZE")
     iterator = train_iterator(train_dataset_cfg)
     rows = iterator.element_spec["encoder_input_tokens"].shape
     check_rows(model, rows, train_dataset_cfg.mixture_or_task_name)

@@ -71,11 +71,12 @@ class Augmentation:
         }
         for name, (low, high) in limits.items():
             value = getattr(self, name)
-            first, last = value if isinstance(value, tuple | list) else (low, value)
-            if not low <= first <= last <= high:
-                raise ValueError(
-                    f"Augmentation.{name} is {value}, expected numbers in order in [{low:g}, {high:g}]."
-                )
+            pair = isinstance(getattr(type(self), name), tuple)
+            numbers = tuple(value) if pair and isinstance(value, tuple | list) else (value,)
+            sound = len(numbers) == 1 + pair and all(isinstance(number, int | float) for number in numbers)
+            if not sound or not low <= numbers[0] <= numbers[-1] <= high:
+                wanted = "two numbers in order" if pair else "a number"
+                raise ValueError(f"Augmentation.{name} is {value}, expected {wanted} in [{low:g}, {high:g}].")
 
     def window(self, seed: tf.Tensor) -> tf.Tensor:
         """Draws the part of the image to use.

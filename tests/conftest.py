@@ -5,12 +5,27 @@ shape and dtype is checked by beartype while tests run and costs nothing in prod
 """
 
 import os
+import shutil
+import tempfile
 
 os.environ["JAX_PLATFORMS"] = "cpu"
-os.environ["XLA_FLAGS"] = os.environ.get("XLA_FLAGS", "") + " --xla_force_host_platform_device_count=8"
+# Most of the time of tests is compilation: it is done fast rather than well, and once for all processes.
+FLAGS = "--xla_force_host_platform_device_count=8 --xla_backend_optimization_level=0"
+os.environ["XLA_FLAGS"] = (
+    f"{os.environ.get('XLA_FLAGS', '')} {FLAGS} --xla_llvm_disable_expensive_passes=true"
+)
+CACHE = "JAX_COMPILATION_CACHE_DIR"
+OWN_CACHE = None if CACHE in os.environ else tempfile.mkdtemp(prefix="richhf-tests-")
+os.environ.setdefault(CACHE, str(OWN_CACHE))
+os.environ["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0.5"
 os.environ["TF_CPP_MIN_LOG_LEVEL"] = "2"
 os.environ["JAX_NUMPY_RANK_PROMOTION"] = "raise"
 
-import jaxtyping
+import jaxtyping  # noqa: E402
 
 jaxtyping.install_import_hook("richhf", "beartype.beartype")
+
+
+def pytest_unconfigure():
+    if OWN_CACHE:
+        shutil.rmtree(OWN_CACHE, ignore_errors=True)

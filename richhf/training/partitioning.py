@@ -96,14 +96,17 @@ class Partitioner:
         """The sharding of a batch: its first axis split."""
         return NamedSharding(self.mesh, PartitionSpec(BATCH_AXES))
 
-    def check_batch_size(self, batch_size: int, num_microbatches: int = 1) -> None:
-        """Raises ValueError unless devices and microbatches divide the (global) batch size."""
+    def check_batch_size(
+        self, batch_size: int, num_microbatches: int = 1, *, setting: str = "BATCH_SIZE"
+    ) -> None:
+        """Raises ValueError unless devices and microbatches divide the (global) batch size of a setting."""
         unit = self.num_batch_shards * num_microbatches
         if num_microbatches < 1 or batch_size < 1 or batch_size % unit:
             near = max(unit, round(batch_size / unit) * unit) if unit > 0 else 1
             raise ValueError(
-                f"a batch of {batch_size} examples cannot be split over {self.num_batch_shards} device(s) "
-                f"x {num_microbatches} microbatch(es): it must be a multiple of {unit}, for example {near}."
+                f"{setting}: a batch of {batch_size} examples cannot be split over {self.num_batch_shards} "
+                f"device(s) x {num_microbatches} microbatch(es): it must be a multiple of {unit}, such as "
+                f"{near}."
                 + (" Or take fewer microbatches (NUM_MICROBATCHES)." if num_microbatches > 1 else "")
             )
 

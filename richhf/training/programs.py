@@ -32,9 +32,6 @@ class Model(Protocol):
     def eval_fn(self, params, batch):
         """Metrics without dropout, scalars by name."""
 
-    def predict_batch(self, params, batch):
-        """Arrays by name, their first axis the batch's."""
-
 
 def param_target(
     model: Model,
@@ -124,8 +121,8 @@ def compile_eval(
     )
 
 
-def compile_predict(model: Model, partitioner: Partitioner, target: Any) -> Any:
-    """Compiles `model.predict_batch` for parameters like target and a batch that devices divide."""
+def compile_predict(model: Any, partitioner: Partitioner, target: Any) -> Any:
+    """Compiles `model.predict_batch(params, batch)` for parameters like target; devices divide the batch."""
     shardings = _shardings(target)
     return jax.jit(
         lambda params, batch: model.predict_batch(partitioner.gather(params, shardings), batch),

@@ -33,6 +33,7 @@ def test_every_stage_is_timed_and_the_slowest_is_named(run, capsys):
     ("argument", "message"),
     [
         ("--gin.BENCHMARK=inputs", "no benchmark is named 'inputs'. Did you mean 'input'"),
+        ("--gin.NUM_IMAGES=0", "NUM_IMAGES is 0; expected at least 1"),
         ("--gin.MIXTURE_OR_TASK_NAME=synthetic_augmented", "Did you mean 'synthetic_augmented_prompt'"),
     ],
 )

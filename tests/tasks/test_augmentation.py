@@ -112,7 +112,11 @@ def test_values_are_clipped_and_not_wrapped():
     ("setting", "message"),
     [
         ({"crop_probability": 1.5}, r"crop_probability is 1\.5, expected a number in \[0, 1\]"),
-        ({"crop_share": (0.9, 1.1)}, r"crop_share is \(0\.9, 1\.1\), expected numbers in order"),
+        ({"crop_share": (0.9, 1.1)}, r"crop_share is \(0\.9, 1\.1\), expected two numbers in order"),
+        ({"crop_share": 0.8}, r"crop_share is 0\.8, expected two numbers in order"),
+        ({"crop_share": (0.8,)}, "crop_share"),
+        ({"brightness": (0.1, 0.2)}, r"brightness is \(0\.1, 0\.2\), expected a number in"),
+        ({"hue": "little"}, "hue is little, expected a number"),
         ({"contrast": (1.2, 0.8)}, "contrast"),
         ({"brightness": -0.1}, "brightness"),
         ({"hue": 0.6}, "hue"),

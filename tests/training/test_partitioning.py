@@ -59,7 +59,7 @@ def test_mesh_that_does_not_fit_the_devices(data, fsdp):
     ("batch_size", "microbatches", "near"), [(12, 1, 16), (8, 2, 16), (30, 1, 32), (0, 1, 8), (250, 4, 256)]
 )
 def test_batch_that_devices_and_microbatches_do_not_divide(batch_size, microbatches, near):
-    with pytest.raises(ValueError, match=rf"a batch of {batch_size} .* for example {near}\."):
+    with pytest.raises(ValueError, match=rf"a batch of {batch_size} .* such as {near}\."):
         Partitioner().check_batch_size(batch_size, microbatches)
     Partitioner().check_batch_size(near, microbatches)
 

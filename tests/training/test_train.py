@@ -355,7 +355,7 @@ def test_starts_from_another_run(run, tmp_path):
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        ({"partitioner": Partitioner(data=8), "num_microbatches": 3}, "multiple of 24, for example 24"),
+        ({"partitioner": Partitioner(data=8), "num_microbatches": 3}, "multiple of 24, such as 24"),
         ({"partitioner": Partitioner(data=3)}, "does not fit 8"),
         (
             {"partitioner": Partitioner(rules=(("embeds", "fsdp"), ("mlp", None)))},

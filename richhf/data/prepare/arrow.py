@@ -95,6 +95,20 @@ def read_schema(path: pathlib.Path) -> Any:
         return _open_arrow(file).schema
 
 
+def column_names(path: pathlib.Path) -> list[str]:
+    """The columns of a file, fields of structs as `image.path` among them.
+
+    Raises:
+        one of `unreadable()`.
+    """
+    names = []
+    for field in read_schema(path):
+        names.append(field.name)
+        if load_pyarrow().types.is_struct(field.type):
+            names += [f"{field.name}.{inner.name}" for inner in field.type]
+    return names
+
+
 def cut(path: pathlib.Path) -> list[tuple[int, int, int]]:
     """Cuts a file into pieces: (start, stop, bytes) with row groups of about 128 MB; Arrow files stay whole.
 

@@ -114,7 +114,8 @@ def _add(job: Job, writer: PieceWriter, item: Item) -> None:
     if item.image is None:
         note(Kind.NO_IMAGE, item.detail)
     elif item.prompt is None or not item.prompt.strip() or not _is_text(item.prompt):
-        note(Kind.NO_PROMPT, f"found {item.prompt!r:.80}; expected UTF-8 text")
+        found = "no UTF-8 text" if item.prompt is None else repr(item.prompt)[:80]
+        note(Kind.NO_PROMPT, f"found {found}; expected a prompt, as UTF-8 text")
     else:
         try:
             image = check_image(item.image, max_pixels=job.max_pixels, reencode=job.reencode)

@@ -17,6 +17,8 @@ _POINTER = b"version https://git-lfs"
 def list_files(root: pathlib.Path, suffixes: Iterable[str]) -> list[str]:
     """Lists the files under a folder that end so (in any letter case), hidden ones left out.
 
+    Links to folders are followed, but none to a folder that the way there leads through.
+
     Returns:
         their paths relative to `root`, with `/` between parts, sorted.
 
@@ -25,11 +27,16 @@ def list_files(root: pathlib.Path, suffixes: Iterable[str]) -> list[str]:
         OSError: if the system cannot list it or a folder in it.
     """
     if not root.is_dir():
-        what = "is a file" if root.exists() else "does not exist"
-        raise FileNotFoundError(f"{root} {what}; expected a folder")
+        what = f"is a file; expected its folder, {root.parent}" if root.exists() else "does not exist"
+        raise FileNotFoundError(f"{root} {what}")
     suffixes, found = frozenset(suffixes), []
-    for folder, folders, names in os.walk(root, onerror=_raise):
-        folders[:] = [name for name in folders if not name.startswith(".")]
+    for folder, folders, names in os.walk(root, onerror=_raise, followlinks=True):
+        way = {os.path.realpath(folder), *map(os.path.realpath, pathlib.Path(folder).parents)}
+        folders[:] = [
+            name
+            for name in folders
+            if not name.startswith(".") and os.path.realpath(os.path.join(folder, name)) not in way
+        ]
         for name in names:
             if os.path.splitext(name)[1].lower() in suffixes and not name.startswith("."):
                 found.append(pathlib.Path(folder, name).relative_to(root).as_posix())

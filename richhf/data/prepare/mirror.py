@@ -83,27 +83,34 @@ class Mirror(TableSource):
 
         Args:
             file: its name.
-            note: told when the rest of the file cannot be read.
+            note: told when a row group of the file, or its rest, cannot be read.
 
         Yields:
             row, and its features; those without a value are left out. A map that is no picture is a problem.
         """
-        columns = dict.fromkeys([*self.label_columns.values(), self.views[0].uid])
         row = 0
         errors: tuple[type[Exception], ...] = (*arrow.unreadable(), KeyError)
         try:
             for part in arrow.read_parts(self.root / file):
                 row = part.first_row
-                for batch in part.batches(list(columns)):
-                    uids = arrow.column(batch, self.views[0].uid)
-                    for offset, uid in enumerate(uids):
-                        cells = {
-                            key: batch.column(value)[offset] for key, value in self.label_columns.items()
-                        }
-                        yield row, self._features(file, row, to_uid(cell_value(uid)), cells)
-                        row += 1
+                try:
+                    for row, features in self._read_part_labels(file, part):
+                        yield row, features
+                except errors as error:
+                    note(unreadable_file(file, row, error))
         except errors as error:
             note(unreadable_file(file, row, error))
+
+    def _read_part_labels(
+        self, file: str, part: arrow.RowGroup | arrow.Batch
+    ) -> Iterator[tuple[int, Mapping[str, Any] | Problem]]:
+        columns = dict.fromkeys([*self.label_columns.values(), self.views[0].uid])
+        row = part.first_row
+        for batch in part.batches(list(columns)):
+            for offset, uid in enumerate(arrow.column(batch, self.views[0].uid)):
+                cells = {key: batch.column(value)[offset] for key, value in self.label_columns.items()}
+                yield row, self._features(file, row, to_uid(cell_value(uid)), cells)
+                row += 1
 
     def _features(
         self, file: str, row: int, uid: str, cells: Mapping[str, Any]

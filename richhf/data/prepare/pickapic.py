@@ -12,6 +12,7 @@ class PickAPic(TableSource):
     """A folder of Pick-a-Pic's parquet files."""
 
     name = "pickapic"
+    next_move = "; are these all of Pick-a-Pic's files, and RichHF-18K's labels?"
     repeats = True  # an image is in as many rows as it was compared in
     views = (View("image_0_uid", "jpg_0", "caption"), View("image_1_uid", "jpg_1", "caption"))
 

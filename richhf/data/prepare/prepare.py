@@ -157,13 +157,17 @@ def _make(
     fetch.fetch(job, pieces, workers, raise_problem if strict else lambda problem: None)
 
     fetched = [spool.read_piece(piece.key) for piece in pieces]
-    problems += (problem for _, found in fetched for problem in found)
+    of_images = [problem for _, found in fetched for problem in found]
+    problems += of_images
     every_entry = (entry for found, _ in fetched for entry in found)
     entries = join.first_entries(every_entry, (lambda problem: None) if opened.repeats else note)
-    pairs = join.join(labels, entries, problems, note)
+    pairs = join.join(labels, entries, of_images, note)
     if not any(pairs.values()):
-        what = f"no usable image in {opened.root} ({opened.name}) has the uid of a label; {opened.example()}"
-        _give_up(out, spool, f"{what}; expected uids like {min(wanted)!r}", problems)
+        where = f"{opened.root} ({opened.name})"
+        if any(problem.uid in wanted for problem in of_images):
+            _give_up(out, spool, f"every image in {where} that has the uid of a label is unusable", of_images)
+        what = f"no image in {where} has the uid of a label; {opened.example()}"
+        _give_up(out, spool, f"{what}; expected uids like {min(wanted)!r}{opened.next_move}", problems)
     shards = assemble.assemble(out, pairs, spool, request["shards"])
     every = [pair for found in pairs.values() for pair in found]
     return {

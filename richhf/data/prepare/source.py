@@ -62,6 +62,8 @@ class Source(abc.ABC):
     root: pathlib.Path
     names: list[str]
     """Its files, relative to `root`, in order."""
+    next_move: ClassVar[str] = "; is it another column? Name it with --uid-column"
+    """What to try where no uid is a label's."""
     repeats: ClassVar[bool] = False
     """Whether a uid belongs into several places; otherwise all but the first are a problem."""
 

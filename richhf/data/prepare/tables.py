@@ -55,11 +55,11 @@ class TableSource(Source):
     def plan(self, wanted: Set[str], note: Note) -> list[Piece]:
         """See `Source`; the wanted uids make no difference."""
         pieces = []
-        needed = {name.split(".")[0] for view in self.views for name in dataclasses.astuple(view)}
+        needed = {name for view in self.views for name in dataclasses.astuple(view)}
         for number, name in enumerate(self.names):
             try:
-                there = arrow.read_schema(self.root / name).names
-                if missing := sorted(needed - {column.split(".")[0] for column in there}):
+                there = arrow.column_names(self.root / name)
+                if missing := sorted(needed.difference(there)):
                     detail = f"found the columns {', '.join(there)}; expected also {', '.join(missing)}"
                     note(Problem(Kind.UNREADABLE, name, 0, detail))
                     continue

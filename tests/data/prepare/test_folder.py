@@ -1,6 +1,7 @@
 import pytest
 
 from richhf.data.prepare.columns import Overrides
+from richhf.data.prepare.files import list_files
 from richhf.data.prepare.folder import Folder
 from richhf.data.prepare.problems import raise_problem
 from richhf.data.prepare.sources import open_source
@@ -105,3 +106,14 @@ def test_folders_that_hold_nothing_usable_say_what_was_expected(tmp_path):
     (tmp_path / "a.parquet").write_text("version https://git-lfs.github.com/spec/v1\n")
     with pytest.raises(ValueError, match=r"a.parquet is a pointer of Git LFS"):
         open_source(tmp_path)
+
+
+def test_links_to_folders_are_followed_but_not_in_circles(images, tmp_path):
+    elsewhere = tmp_path / "disk2"
+    elsewhere.mkdir()
+    (elsewhere / "d.png").write_bytes(b"")
+    (images / "more").symlink_to(elsewhere)
+    (elsewhere / "back").symlink_to(images)
+    assert list_files(images, {".png"}) == ["a.png", "more/d.png"]
+    with pytest.raises(FileNotFoundError, match=rf"a.png is a file; expected its folder, {images}"):
+        list_files(images / "a.png", {".png"})

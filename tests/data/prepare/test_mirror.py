@@ -134,3 +134,34 @@ def test_a_mirror_without_labels_or_without_splits_says_so(world, tmp_path):
 )
 def test_the_split_is_a_word_of_the_name(name, split):
     assert split_of(name) == split
+
+
+def test_a_file_whose_images_have_another_form_is_named(world, labels, tmp_path):
+    """The uid is guessed from the path inside the image; the second file has bare bytes."""
+    structs, bare = [], []
+    for uid in world.splits["train"]:
+        image, caption = world.images[uid], world.prompts[uid]
+        structs.append({"image": {"bytes": image, "path": f"{uid}.png"}, "caption": caption})
+        bare.append({"image": image, "caption": caption})
+    folder = write(tmp_path / "mirror", {"a.parquet": structs[:4], "b.parquet": bare[4:]})
+    info = prepare(folder, tmp_path / "out", richhf=labels, **RUN)
+    (problem,) = [one for one in info["problems"] if one["kind"] == "unreadable file"]
+    assert (problem["file"], problem["detail"]) == (
+        "b.parquet",
+        "found the columns image, caption; expected also image.path",
+    )
+    assert info["splits"]["train"]["written"] == 4
+
+
+def test_where_no_uid_fits_the_next_move_is_named(world, labels, tmp_path):
+    rows = [{**row, "image_id": number} for number, row in enumerate(world.mirror_rows("train"))]
+    folder = write(tmp_path / "mirror", {"a.parquet": rows})
+    with pytest.raises(ValueError, match=r"has the uid of a label; found '0', .*Name it with --uid-column"):
+        prepare(folder, tmp_path / "out", richhf=labels, **RUN)
+
+
+def test_where_no_prompt_is_text_that_is_what_is_said(world, labels, tmp_path):
+    rows = [{**row, "caption": [row["caption"]]} for row in world.mirror_rows("train")]
+    folder = write(tmp_path / "mirror", {"a.parquet": rows})
+    with pytest.raises(ValueError, match=r"has the uid of a label is unusable .*no prompt: found no UTF-8"):
+        prepare(folder, tmp_path / "out", richhf=labels, **RUN)

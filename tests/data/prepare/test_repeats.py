@@ -3,6 +3,7 @@
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+import tensorflow as tf
 
 from richhf.data.prepare import BadInput, prepare
 from richhf.data.records import read_records
@@ -65,3 +66,15 @@ def test_in_pick_a_pic_an_image_belongs_into_several_rows(world, labels, tmp_pat
     info = prepare(folder, tmp_path / "out", richhf=labels, strict=True, **RUN)
     assert info["problems"] == []
     assert info["splits"]["train"]["written"] == 7
+
+
+def test_a_missing_image_is_told_from_a_repeated_label(world, tmp_path):
+    labels = world.write_labels(tmp_path / "labels")
+    with tf.io.TFRecordWriter(str(labels / "dev.tfrecord")) as writer:
+        for uid in (*world.splits["dev"], world.splits["dev"][0]):
+            writer.write(world.example(uid))
+    folder = world.write_images(tmp_path / "images")
+    next(folder.rglob("dev-uid-0000.*")).unlink()
+    info = prepare(folder, tmp_path / "out", richhf=labels, **RUN)
+    assert info["splits"]["dev"]["left_out"] == {"no image": 1, "repeated uid": 1}
+    assert [(one["kind"], one["index"]) for one in info["problems"]] == [("repeated uid", 2), ("no image", 0)]
