@@ -32,6 +32,7 @@ from richhf.data.checks import (
     UNDECODABLE,
     Checker,
     RecordError,
+    reason,
 )
 from richhf.data.examples import OnError, parse_features, read_examples, serialize_features, write_examples
 from richhf.feedback import Feedback
@@ -71,7 +72,9 @@ class Record:
         try:
             return np.array(Image.open(io.BytesIO(self.image), formats=IMAGE_FORMATS).convert("RGB"))
         except UNDECODABLE as error:
-            raise ValueError(f"the image of record {self.filename!r} cannot be decoded: {error}") from error
+            raise ValueError(
+                f"the image of record {self.filename!r} cannot be decoded: {reason(error)}"
+            ) from error
 
     def to_feedback(self) -> Feedback:
         """Returns the labels as a `Feedback` at the heatmaps' size; no flags if labels do not fit words."""

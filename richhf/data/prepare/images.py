@@ -7,7 +7,7 @@ import warnings
 
 from PIL import Image
 
-from richhf.data.checks import IMAGE_FORMATS, UNDECODABLE, verify_picture
+from richhf.data.checks import IMAGE_FORMATS, UNDECODABLE, reason, verify_picture
 from richhf.data.prepare.problems import Kind
 
 _READ = (*IMAGE_FORMATS, "WEBP", "BMP", "GIF", "TIFF", "PPM", "JPEG2000", "AVIF")
@@ -87,7 +87,7 @@ def check_image(found: bytes, *, max_pixels: int, reencode: bool = False) -> Che
     except UnusableImage:
         raise
     except UNDECODABLE as error:
-        detail = f"{len(found):,} bytes starting with {found[:8]!r} cannot be decoded ({_reason(error)})"
+        detail = f"{len(found):,} bytes starting with {found[:8]!r} cannot be decoded ({reason(error)})"
         raise UnusableImage(Kind.IMAGE, f"{detail}; expected {', '.join(_READ)}") from error
     return CheckedImage(encoded, convert, kind, image.width, image.height)
 
@@ -115,8 +115,3 @@ def _to_png(image: Image.Image) -> bytes:
     buffer = io.BytesIO()
     image.save(buffer, format="PNG")
     return buffer.getvalue()
-
-
-def _reason(error: BaseException) -> str:
-    """The error without the address of a buffer that some of Pillow's messages hold."""
-    return "no known image format" if "cannot identify" in str(error) else str(error)

@@ -50,7 +50,7 @@ LABELS = {
     "score as text": ({"overall_score": b"0.5"}, Kind.SCORE, "found bytes values; expected one float value"),
     "label 2": ({"prompt_misalignment_label": b"1 2 1"}, Kind.LABELS, "label 1 is '2'; expected 0"),
     "label bytes": ({"prompt_misalignment_label": b"\xff"}, Kind.LABELS, "expected UTF-8 text"),
-    "no map": ({"artifact_map": b"not a picture"}, Kind.MAP, "artifact_map: found 13 bytes that cannot be"),
+    "no map": ({"artifact_map": b"not a picture"}, Kind.MAP, "cannot be decoded (no known image format)"),
     "cut map": ({"misalignment_map": COLOUR[:-40]}, Kind.MAP, "misalignment_map: found"),
     "map without end": ({"artifact_map": SPECK[:-6]}, Kind.MAP, "artifact_map: found"),
     "colour map": ({"artifact_map": COLOUR}, Kind.MAP, "found an image of mode RGB"),
