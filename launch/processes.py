@@ -6,6 +6,7 @@ Open MPI and Kubernetes are known to JAX. Elsewhere --coordinator_address=HOST:P
 """
 
 from collections.abc import Mapping
+from typing import Any
 
 from launch.gin_config import ConfigError
 
@@ -25,7 +26,7 @@ def join(options: Mapping[str, str]) -> None:
     """
     address, count, index = options[ADDRESS], options[COUNT], options[INDEX]
     if address == AUTO and not count and not index:
-        arguments = {}
+        arguments: dict[str, Any] = {}
     elif address and address != AUTO:
         arguments = {"coordinator_address": address, **_numbers(count, index)}
     elif address or count or index:

@@ -127,7 +127,7 @@ class RichFeedbackModel:
 
     def loss_totals(self, batch: Batch) -> dict[str, Array]:
         """The sums of weights that the means in `loss_fn` are divided by, float32 [] by name."""
-        totals = {}
+        totals: dict[str, Array] = {}
         for names, feature in ((HEATMAPS, "heatmap_weights"), (SCORES, "score_weights")):
             if feature in batch:
                 totals |= {name: batch[feature][:, i].sum() for i, name in enumerate(names)}
