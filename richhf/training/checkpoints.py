@@ -129,7 +129,7 @@ class Checkpoints:
         restored = self._manager.restore(
             step, args=ocp.args.Composite(**arguments, iterator=IteratorRestore(iterator))
         )
-        count = jax.device_put(np.int32(step), target.step.sharding)
+        count = place(np.asarray(step, np.int32), target.step)
         return TrainState(count, restored["params"], restored["opt_state"], restored.get("ema_params"))
 
     def _set_aside(self, step: int, error: Exception) -> None:
@@ -213,7 +213,13 @@ def load_initial_params(checkpoint: str | os.PathLike, target: Any) -> Any:
     """
     params = restore_params(checkpoint)
     _check_same(params, target, f"the checkpoint {checkpoint}")
-    return jax.tree.map(lambda x, to: jax.device_put(x.astype(to.dtype), to.sharding), params, target)
+    return jax.tree.map(place, params, target)
+
+
+def place(value: np.ndarray, target: jax.ShapeDtypeStruct) -> jax.Array:
+    """An array that each process has whole, as one placed like target."""
+    value = value.astype(target.dtype)
+    return jax.make_array_from_callback(value.shape, target.sharding, value.__getitem__)
 
 
 def saved_shapes(folder: Path) -> Any:

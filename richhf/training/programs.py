@@ -33,6 +33,15 @@ class Model(Protocol):
         """Metrics without dropout, scalars by name."""
 
 
+def make_key(partitioner: Partitioner, seed: int, *numbers: int) -> Any:
+    """A random key that every device has, from a seed and numbers."""
+
+    def key():
+        return functools.reduce(jax.random.fold_in, numbers, jax.random.key(seed))
+
+    return jax.jit(key, out_shardings=partitioner.replicated)()
+
+
 def param_target(
     model: Model,
     partitioner: Partitioner,

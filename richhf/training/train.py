@@ -15,7 +15,7 @@ from richhf.training.interruption import Interrupted, SignalWatch
 from richhf.training.metrics_window import MetricsWindow
 from richhf.training.optimizers import Optimizer
 from richhf.training.partitioning import Partitioner
-from richhf.training.programs import Model, compile_copy, compile_eval, compile_step, initializer
+from richhf.training.programs import Model, compile_copy, compile_eval, compile_step, initializer, make_key
 from richhf.training.run_log import Progress, RunLog
 from richhf.training.train_state import TrainState
 
@@ -93,7 +93,7 @@ def train(
     checkpoints = Checkpoints(model_dir, keep=keep_checkpoints)
     state = checkpoints.restore(target, train_iterator)
     if state is None:
-        state = init(jax.random.key(seed), params)
+        state = init(make_key(partitioner, seed), params)
     start = int(state.step)
 
     primary = jax.process_index() == 0
@@ -116,7 +116,7 @@ def train(
     step_fn = compile_step(model, optimizer, partitioner, target, num_microbatches, ema_decay)
     eval_fn = compile_eval(model, partitioner, target.params)
     copy = compile_copy(partitioner)
-    rng = jax.device_put(jax.random.fold_in(jax.random.key(seed), 1), partitioner.replicated)
+    rng = make_key(partitioner, seed, 1)
     window = MetricsWindow(batch_size, log.seconds_before)
 
     if on_ready and primary:

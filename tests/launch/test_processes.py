@@ -74,9 +74,12 @@ def test_two_processes_are_as_one(train, evaluate, two_processes, tmp_path):
         for name in ("parts", "whole")
     ]
     assert evaluated[0]["eval/dev/loss"] == pytest.approx(evaluated[1]["eval/dev/loss"], rel=1e-4)
-    trees = [jax.tree.leaves(restore_params(tmp_path / name)) for name in ("parts", "whole")]
-    for one, other in zip(*trees, strict=True):
-        np.testing.assert_allclose(one, other, rtol=1e-3, atol=1e-4)
+    one, other = (
+        np.concatenate([np.ravel(leaf) for leaf in jax.tree.leaves(restore_params(tmp_path / name))])
+        for name in ("parts", "whole")
+    )
+    # Of gradients near 0 the optimizers that divide by their size keep the sign alone.
+    assert np.linalg.norm(one - other) < 1e-3 * np.linalg.norm(other)
 
     two_processes("launch.eval", "eval", MODEL_DIR=tmp_path / "whole", **{"Partitioner.num_devices": None})
     found = json.loads((tmp_path / "whole/metrics.json").read_text())
