@@ -6,7 +6,7 @@ python -m launch.eval \
 
 Often set: CHECKPOINT (a run, or one step of it; MODEL_DIR by default), SPLIT, EVAL_OUTPUT_DIR, BATCH_SIZE,
 DATA_DIR, NUM_EXAMPLES, COMPARE ({'name': 'other/metrics.json'}). Use the files
-(and SEE_PROMPT) that the run was trained with.
+(and SEE_PROMPT) that the run was trained with. Several processes as for launch.train.
 """
 
 import sys
