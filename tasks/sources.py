@@ -1,7 +1,8 @@
 """Where tasks read their records: TFRecord files, shuffled before anything is decoded."""
 
+import abc
 import os
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import seqio
@@ -15,7 +16,68 @@ TRAINING = "in_training"
 """Boolean feature that the source adds: true in the shuffled stream of the training split only."""
 
 
-class ExampleSource(seqio.TFExampleDataSource):
+class ShuffledRecords(abc.ABC):
+    """What sources here have in common: how their records are dealt out and shuffled, still encoded."""
+
+    shuffle_buffer_size: int
+
+    @abc.abstractmethod
+    def record_files(self, split: str) -> list[RecordFile]:
+        """Where the records of a split are."""
+
+    @abc.abstractmethod
+    def parse(self, record: tf.Tensor) -> Mapping[str, Any]:
+        """A record's features."""
+
+    @property
+    def supports_arbitrary_sharding(self) -> bool:
+        """Records are dealt out, not files."""
+        return True
+
+    def get_dataset(
+        self,
+        split: str = "train",
+        shuffle: bool = True,
+        seed: int | None = None,
+        shard_info: seqio.ShardInfo | None = None,
+        **kwargs,
+    ) -> tf.data.Dataset:
+        """The parsed records of a split, each with `in_training`.
+
+        Args:
+          split: its name.
+          shuffle: whether to shuffle.
+          seed: of the order; None draws one.
+          shard_info: a `StreamShare` asks for an endless stream with `richhf.data.stream`'s features; another
+            one for each `num_shards`th record of one epoch; None for one epoch.
+          **kwargs: further arguments of SeqIO, not used.
+
+        Raises:
+          ValueError: an endless stream that is not shuffled, or without a seed.
+        """
+        files = self.record_files(split)
+
+        def features(record):
+            return {**self.parse(record), TRAINING: tf.constant(shuffle and split == "train")}
+
+        def open_epoch(epoch):
+            return shuffled_files(files, buffer=self.shuffle_buffer_size, seed=seed, epoch=epoch)
+
+        if isinstance(shard_info, StreamShare):
+            if not shuffle or seed is None:
+                raise ValueError(
+                    f"shuffle is {shuffle} and seed is {seed}; an endless stream needs True and a number."
+                )
+            return endless(open_epoch, features, seed, shard_info)
+        dataset = read_files(files)
+        if shard_info:
+            dataset = dataset.shard(shard_info.num_shards, shard_info.index)
+        if shuffle:
+            dataset = dataset.shuffle(self.shuffle_buffer_size, seed=seed)
+        return dataset.map(features)
+
+
+class ExampleSource(ShuffledRecords, seqio.TFExampleDataSource):
     """Files of `tf.train.Example`, one an image, in the order of the files unless shuffled.
 
     Two things differ from `seqio.TFExampleDataSource`:
@@ -48,11 +110,6 @@ class ExampleSource(seqio.TFExampleDataSource):
         self.shuffle_buffer_size = shuffle_buffer_size
         self._advice = advice
 
-    @property
-    def supports_arbitrary_sharding(self) -> bool:
-        """Records are dealt out, not files."""
-        return True
-
     def list_shards(self, split: str) -> list[str]:
         """The files of a split, sorted.
 
@@ -74,25 +131,13 @@ class ExampleSource(seqio.TFExampleDataSource):
             )
         return files
 
-    def get_dataset(
-        self,
-        split: str = "train",
-        shuffle: bool = True,
-        seed: int | None = None,
-        shard_info: seqio.ShardInfo | None = None,
-        **kwargs,
-    ) -> tf.data.Dataset:
-        """The parsed records of a split; see `read_split`."""
-        files = [RecordFile(path) for path in self.list_shards(split)]
-        return read_split(
-            files,
-            self.parse_fn,
-            split,
-            shuffle=shuffle,
-            buffer=self.shuffle_buffer_size,
-            seed=seed,
-            share=shard_info,
-        )
+    def record_files(self, split: str) -> list[RecordFile]:
+        """See `ShuffledRecords`."""
+        return [RecordFile(path) for path in self.list_shards(split)]
+
+    def parse(self, record: tf.Tensor) -> Mapping[str, Any]:
+        """See `ShuffledRecords`."""
+        return self.parse_fn(record)
 
 
 class RecordSource(ExampleSource):
@@ -124,7 +169,7 @@ class RecordSource(ExampleSource):
         self.exact_side = exact_side
 
 
-class TfdsImageSource(seqio.TfdsDataSource):
+class TfdsImageSource(ShuffledRecords, seqio.TfdsDataSource):
     """A TFDS data set that is on disk already, its feature `image` left encoded; shuffled like files here.
 
     Nothing is downloaded, ever: a training should not begin with tens of gigabytes.
@@ -151,11 +196,6 @@ class TfdsImageSource(seqio.TfdsDataSource):
         self._tfds_splits = dict(splits)
         self.shuffle_buffer_size = shuffle_buffer_size
 
-    @property
-    def supports_arbitrary_sharding(self) -> bool:
-        """Records are dealt out, not files."""
-        return True
-
     def num_input_examples(self, split: str) -> None:
         """Not told: SeqIO would keep a small data set in memory, in the order of its first epoch."""
         return None
@@ -166,31 +206,17 @@ class TfdsImageSource(seqio.TfdsDataSource):
         Raises:
           ValueError: the data set is not on disk.
         """
-        return [file.path for file in self._files(split)]
+        return [file.path for file in self.record_files(split)]
 
-    def get_dataset(
-        self,
-        split: str = "train",
-        shuffle: bool = True,
-        seed: int | None = None,
-        shard_info: seqio.ShardInfo | None = None,
-        **kwargs,
-    ) -> tf.data.Dataset:
-        """The examples of a split, `image` left encoded; see `read_split`."""
-        features, decoders = self._builder().info.features, {"image": tfds.decode.SkipDecoding()}
-        return read_split(
-            self._files(split),
-            lambda example: features.deserialize_example(example, decoders=decoders),
-            split,
-            shuffle=shuffle,
-            buffer=self.shuffle_buffer_size,
-            seed=seed,
-            share=shard_info,
-        )
-
-    def _files(self, split: str) -> list[RecordFile]:
+    def record_files(self, split: str) -> list[RecordFile]:
+        """See `ShuffledRecords`."""
         found = self._builder().info.splits[self._tfds_splits[split]].file_instructions
         return [RecordFile(part.filename, part.skip, part.take) for part in found]
+
+    def parse(self, record: tf.Tensor) -> Mapping[str, Any]:
+        """See `ShuffledRecords`; `image` stays encoded."""
+        decoders = {"image": tfds.decode.SkipDecoding()}
+        return self._builder().info.features.deserialize_example(record, decoders=decoders)
 
     def _builder(self) -> tfds.core.DatasetBuilder:
         name, folder = self.tfds_dataset.name, self.tfds_dataset.data_dir
@@ -207,45 +233,3 @@ class TfdsImageSource(seqio.TfdsDataSource):
                 "another place), or give captions as record files."
             )
         return builder
-
-
-def read_split(
-    files: Sequence[RecordFile],
-    parse: Callable[[tf.Tensor], Mapping[str, Any]],
-    split: str,
-    *,
-    shuffle: bool,
-    buffer: int,
-    seed: int | None,
-    share: seqio.ShardInfo | None,
-) -> tf.data.Dataset:
-    """The parsed records of a split, each with `in_training`.
-
-    Args:
-      files: where they are.
-      parse: a record to its features.
-      split: its name.
-      shuffle: whether to shuffle, still encoded.
-      buffer: records held for shuffling.
-      seed: of the order; None draws one.
-      share: a `StreamShare` asks for an endless stream with `richhf.data.stream`'s features; another one for
-        each `num_shards`th record of one epoch; None for one epoch.
-    """
-
-    def features(record):
-        return {**parse(record), TRAINING: tf.constant(shuffle and split == "train")}
-
-    if isinstance(share, StreamShare):
-        if not shuffle or seed is None:
-            raise ValueError("An endless stream is shuffled, by a seed.")
-
-        def open_epoch(epoch):
-            return shuffled_files(files, buffer=buffer, seed=seed, epoch=epoch)
-
-        return endless(open_epoch, features, seed, share)
-    dataset = read_files(files)
-    if share:
-        dataset = dataset.shard(share.num_shards, share.index)
-    if shuffle:
-        dataset = dataset.shuffle(buffer, seed=seed)
-    return dataset.map(features)

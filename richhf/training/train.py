@@ -100,18 +100,14 @@ def train(
     progress = Progress(total_steps, quiet=not primary)
     if start >= total_steps:
         checkpoints.close()
-        if primary:
-            progress.note(
-                f"{model_dir}: already at step {start} of {total_steps}; raise TRAIN_STEPS to go on"
-            )
+        progress.note(f"{model_dir}: already at step {start} of {total_steps}; raise TRAIN_STEPS to go on")
         return state
     log = RunLog(model_dir, start_step=start, primary=primary)
-    if primary:
-        size = sum(math.prod(x.shape) for x in jax.tree.leaves(target.params))
-        verb = f"going on from step {start}" if start else "starting"
-        mesh = " x ".join(f"{axis}={n}" for axis, n in partitioner.mesh.shape.items())
-        progress.note(f"{model_dir}: {verb}; {size / 1e6:.2f} M parameters; {mesh}; batch {batch_size}")
-        progress.note("compiling the first step ...")
+    size = sum(math.prod(x.shape) for x in jax.tree.leaves(target.params))
+    verb = f"going on from step {start}" if start else "starting"
+    mesh = " x ".join(f"{axis}={n}" for axis, n in partitioner.mesh.shape.items())
+    progress.note(f"{model_dir}: {verb}; {size / 1e6:.2f} M parameters; {mesh}; batch {batch_size}")
+    progress.note("compiling the first step ...")
 
     step_fn = compile_step(model, optimizer, partitioner, target, num_microbatches, ema_decay)
     eval_fn = compile_eval(model, partitioner, target.params)
