@@ -142,7 +142,7 @@ class Run:
             return SAVING
         if "compiling" not in self.errors:
             return STARTING
-        # With the second step the first one's metrics are read and logged.
+        # Said when the first step is done.
         return STEPPING if re.search(r"\bstep +\d+/", self.errors) else COMPILING
 
     def wait(self, phase: str) -> bool:
