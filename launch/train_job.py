@@ -39,6 +39,9 @@ def train_job(
 ) -> Any:
     """Trains and returns the last state.
 
+    Every gin value in use, defaults too, is in MODEL_DIR/config.gin. Going on with other values overwrites
+    it; those that a checkpoint was trained with stay in its folder, as run/config.gin.
+
     Args:
       model: a `RichFeedbackModel`.
       model_dir: where everything is written; going on from its latest checkpoint, if there is one.
@@ -81,8 +84,11 @@ def train_job(
             settings["image_panels"] = Panels(model, lambda: next(counted_batches(cfg)), num_panels)
 
     def on_ready():
-        write_config(model_dir)
+        config = gin.operative_config_str()
+        with atomic_path(Path(model_dir) / CONFIG_FILE) as temporary:
+            temporary.write_text(config, encoding="utf-8")
         keep_vocabulary(provider, model_dir)
+        return {CONFIG_FILE: config}
 
     with explained_reading(provider, train_dataset_cfg.split):
         return train(model=model, model_dir=model_dir, train_iterator=iterator, on_ready=on_ready, **settings)
@@ -91,9 +97,3 @@ def train_job(
 def counted_batches(cfg: DatasetConfig) -> Iterator[tuple[Mapping[str, np.ndarray], int]]:
     """This host's share of the batches of a split, with their numbers of examples on all, once through."""
     return ((batch.features, batch.examples) for batch in eval_batches(cfg))
-
-
-def write_config(model_dir: str) -> None:
-    """Writes every gin value in use, defaults too, to MODEL_DIR/config.gin."""
-    with atomic_path(Path(model_dir) / CONFIG_FILE) as temporary:
-        temporary.write_text(gin.operative_config_str(), encoding="utf-8")

@@ -45,6 +45,8 @@ class TrainingStream(dataset_iterator.DatasetIterator):
         tasks = split_tasks(self._provider, cfg.split)
         self._mixed = 0
         self._positions = {task.name: Position() for task in tasks}
+        for task in tasks:
+            _check_not_empty(task, cfg.split)
         self._batches: Any = None
         self._spec = self._build().element_spec
         self.filenames: tuple[str, ...] = ()
@@ -165,7 +167,7 @@ def train_iterator(cfg: DatasetConfig) -> TrainingStream:
 
     Raises:
       ValueError: see `get_task`; a configuration that does not train; no seed, where hosts would each draw
-        one; a task whose source gives no stream.
+        one; a split without records; a task whose source gives no stream.
     """
     if cfg.num_examples is not None:
         raise ValueError(
@@ -178,6 +180,17 @@ def train_iterator(cfg: DatasetConfig) -> TrainingStream:
             f"{jax.process_count()} processes read one stream: set SEED, they would each draw one."
         )
     return TrainingStream(cfg)
+
+
+def _check_not_empty(task: seqio.Task, split: str) -> None:
+    """Raises ValueError where no file holds anything: epoch after epoch would be read in vain."""
+    files = task.source.list_shards(split)
+    if not any(tf.io.gfile.stat(file).length for file in files):
+        raise ValueError(
+            f"the split {split!r} of {task.name} holds no record: "
+            f"{', '.join(map(str, files[:3])) or 'no files'}{' ...' if len(files) > 3 else ''}, all empty. "
+            "Write the data set again, or take another split."
+        )
 
 
 def _rates(provider: seqio.Task | seqio.Mixture, tasks: list[seqio.Task]) -> list[float]:

@@ -1,12 +1,19 @@
 """Checkpoints: parameters, optimizer state and input position in one atomic Orbax folder a step.
 
-    MODEL_DIR/checkpoints/<step>/{params,ema_params,opt_state,iterator}/
+    MODEL_DIR/checkpoints/<step>/{params,ema_params,opt_state,iterator,run,metrics}/
 
-An interrupted save leaves only a temporary folder, which the next start removes.
+`run` holds counters.json and the files that a job keeps with each checkpoint (config.gin), `metrics` what the
+evaluation of that step gave. Files are written while training goes on: arrays are copied to the host first
+(on CPU devices Orbax holds the buffers themselves, which JAX then copies instead of donating them), and a
+folder gets its name when all is written. An interrupted save leaves only a temporary folder, which the next
+start removes.
 """
 
+import json
+import logging
 import os
 import warnings
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -14,12 +21,17 @@ import jax
 import numpy as np
 import orbax.checkpoint as ocp
 from jax.experimental import multihost_utils
-from orbax.checkpoint.checkpoint_managers import preservation_policy
 
 from richhf.training.iterator_checkpoint import IteratorRestore, IteratorSave, MismatchError
+from richhf.training.retention import Best, policy
+from richhf.training.saved_shapes import check_same, saved_shapes
+from richhf.training.text_checkpoint import TextRestore, TextSave
 from richhf.training.train_state import TrainState
 
 SUBFOLDER = "checkpoints"
+RUN, COUNTERS_FILE = "run", "counters.json"
+COUNTERS = ("skipped_steps", "skipped_in_row")
+METRICS_FILE = "metrics/metrics"
 
 
 class Checkpoints:
@@ -28,50 +40,86 @@ class Checkpoints:
     Args:
       model_dir: the run's folder; they are in its subfolder `checkpoints`.
       keep: how many of the latest are kept.
+      best: how many are kept besides, for their metrics.
     """
 
-    def __init__(self, model_dir: str | os.PathLike, *, keep: int = 3):
+    def __init__(self, model_dir: str | os.PathLike, *, keep: int = 3, best: Best | None = None):
         if keep < 1:
             raise ValueError(f"at least one checkpoint must be kept, got keep={keep}.")
+        best = best or Best()
+        self._folder = Path(model_dir).absolute() / SUBFOLDER
+        self._written: int | None = None
+        self._set_aside_unreadable_metrics()
         options = ocp.CheckpointManagerOptions(
-            preservation_policy=preservation_policy.LatestN(keep),
+            best_fn=best.quality,  # Orbax writes metrics only where there is one.
+            preservation_policy=policy(keep, best),
             cleanup_tmp_directories=True,
-            enable_async_checkpointing=False,
+            enable_async_checkpointing=True,
+            # Made in the background, a folder that cannot be made would keep the small files waiting.
+            async_options=ocp.options.AsyncOptions(create_directories_asynchronously=False),
         )
-        self._manager = ocp.CheckpointManager(Path(model_dir).absolute() / SUBFOLDER, options=options)
+        logging.getLogger("absl").addFilter(_not_orbax_errors)
+        self._manager = ocp.CheckpointManager(self._folder, options=options)
 
     @property
     def steps(self) -> list[int]:
-        """The steps of the checkpoints there are, in order."""
+        """The steps of the checkpoints there are, in order; one that is being written among them."""
         return sorted(self._manager.all_steps())
 
-    def save(self, state: TrainState, iterator: Any) -> None:
-        """Writes one checkpoint; nothing if there is one of this step.
+    def save(
+        self,
+        state: TrainState,
+        iterator: Any,
+        *,
+        metrics: Mapping[str, float] | None = None,
+        files: Mapping[str, str] | None = None,
+    ) -> None:
+        """Begins to write a checkpoint, after the one before is written; nothing if this step has one.
+
+        When this returns, state may be donated and iterator may move on.
 
         Args:
           state: the train state.
           iterator: the input, at the position after state's last batch.
+          metrics: what the evaluation of this step gave, if there was one.
+          files: text to keep in the checkpoint, by file name.
 
         Raises:
-          OSError: it could not be written; the earlier ones are as they were.
+          OSError: this one or the one before could not be written; the earlier ones are as they were.
         """
         step = int(state.step)
+        self.wait()
         if step in self.steps:
             return
         items = {"params": state.params, "opt_state": state.opt_state}
         if state.ema_params is not None:
             items["ema_params"] = state.ema_params
         arguments = {name: ocp.args.StandardSave(item) for name, item in items.items()}
+        counters = {name: int(getattr(state, name)) for name in COUNTERS}
+        texts = {COUNTERS_FILE: json.dumps(counters), **(files or {})}
+        self._written = step
         try:
             self._manager.save(
-                step, args=ocp.args.Composite(**arguments, iterator=IteratorSave(iterator)), force=True
+                step,
+                args=ocp.args.Composite(
+                    **arguments, iterator=IteratorSave(iterator), **{RUN: TextSave(texts)}
+                ),
+                metrics=dict(metrics or {}),
+                force=True,
             )
         except Exception as error:
-            raise OSError(
-                f"the checkpoint of step {step} could not be written to {self._manager.directory}: {error}\n"
-                f"Earlier checkpoints are intact: {self.steps or 'none'}. Free space or choose "
-                "another folder, then run the same command again to go on."
-            ) from error
+            raise self._not_written(error) from error
+
+    def wait(self) -> None:
+        """Waits for what is being written.
+
+        Raises:
+          OSError: it could not be written; the earlier checkpoints are as they were.
+        """
+        try:
+            self._manager.wait_until_finished()
+        except Exception as error:
+            raise self._not_written(error) from error
 
     def restore(self, target: TrainState, iterator: Any) -> TrainState | None:
         """The latest readable checkpoint's state; None if there is no checkpoint.
@@ -96,23 +144,27 @@ class Checkpoints:
                     raise
                 damaged.append((step, error))
                 continue
-            for bad, cause in damaged:
-                self._set_aside(bad, cause)
+            if damaged:
+                for bad, cause in damaged if jax.process_index() == 0 else ():
+                    self._set_aside(bad, cause)
+                _wait_for_all("set aside damaged checkpoints")
+                self._manager.reload()
             return state
         if damaged:
             raise ValueError(
-                f"no checkpoint under {self._manager.directory} can be read (tried steps "
+                f"no checkpoint under {self._folder} can be read (tried steps "
                 f"{[step for step, _ in damaged]}): {damaged[-1][1]}\nMove that folder away to start again."
             ) from damaged[-1][1]
         return None
 
     def close(self) -> None:
-        """Waits for what is being written."""
+        """Waits for what is being written; errors as for `wait`."""
+        self.wait()
         self._manager.close()
 
     def _restore_step(self, step: int, target: TrainState, iterator: Any) -> TrainState:
-        folder = Path(self._manager.directory) / str(step)
-        _check_same(saved_shapes(folder / "params"), target.params, f"the checkpoint {folder}")
+        folder = self._folder / str(step)
+        check_same(saved_shapes(folder / "params"), target.params, f"the checkpoint {folder}")
         items = {"params": target.params, "opt_state": target.opt_state}
         if (folder / "ema_params").exists() != (target.ema_params is not None):
             raise MismatchError(
@@ -122,27 +174,56 @@ class Checkpoints:
             )
         if target.ema_params is not None:
             items["ema_params"] = target.ema_params
-        _check_same(
-            saved_shapes(folder / "opt_state"), target.opt_state, f"the optimizer's state in {folder}"
-        )
+        check_same(saved_shapes(folder / "opt_state"), target.opt_state, f"the optimizer's state in {folder}")
         arguments = {name: ocp.args.StandardRestore(item) for name, item in items.items()}
+        counts = dict.fromkeys(COUNTERS, 0)
+        if (folder / RUN).exists():  # Not in checkpoints of before steps were skipped.
+            arguments[RUN] = TextRestore((COUNTERS_FILE,))
         restored = self._manager.restore(
             step, args=ocp.args.Composite(**arguments, iterator=IteratorRestore(iterator))
         )
-        count = place(np.asarray(step, np.int32), target.step)
-        return TrainState(count, restored["params"], restored["opt_state"], restored.get("ema_params"))
+        if RUN in arguments:
+            counts |= json.loads(restored[RUN][COUNTERS_FILE])
+        counters = [place(np.asarray(n, np.int32), target.step) for n in (step, *map(counts.get, COUNTERS))]
+        trees = restored["params"], restored["opt_state"], restored.get("ema_params")
+        return TrainState(counters[0], *trees, *counters[1:])
+
+    def _not_written(self, error: Exception) -> OSError:
+        there = [step for step in steps_in(self._folder) if step != self._written]
+        return OSError(
+            f"the checkpoint of step {self._written} could not be written to {self._folder}: {error}\n"
+            f"Earlier checkpoints are intact: {there or 'none'}. Free space or choose "
+            "another folder, then run the same command again to go on."
+        )
+
+    def _set_aside_unreadable_metrics(self) -> None:
+        """Orbax reads them of all checkpoints at once, and a damaged one should not end that."""
+        for step in steps_in(self._folder) if jax.process_index() == 0 else ():
+            file = self._folder / str(step) / METRICS_FILE
+            try:
+                if file.exists():
+                    json.loads(file.read_text(encoding="utf-8"))
+            except ValueError as error:
+                self._set_aside(step, error)
+        _wait_for_all("readable metrics")
 
     def _set_aside(self, step: int, error: Exception) -> None:
-        folder = Path(self._manager.directory)
-        name = f"damaged-{step}"
+        names = [f"damaged-{step}", *(f"damaged-{step}-{n}" for n in range(2, 100))]
+        place = next(self._folder / name for name in names if not (self._folder / name).exists())
         warnings.warn(
-            f"the checkpoint of step {step} is damaged, set aside as {folder / name}: {error}", stacklevel=3
+            f"the checkpoint of step {step} is damaged, set aside as {place}: {error}", stacklevel=3
         )
-        if jax.process_index() == 0:
-            (folder / str(step)).rename(folder / name)
-        if jax.process_count() > 1:
-            multihost_utils.sync_global_devices(f"set aside {step}")
-        self._manager.reload()
+        (self._folder / str(step)).rename(place)
+
+
+def _not_orbax_errors(record: logging.LogRecord) -> bool:
+    """Leaves out what Orbax logs of an error, several times with tracebacks, before it raises it."""
+    return record.levelno < logging.ERROR or "orbax" not in record.pathname
+
+
+def _wait_for_all(what: str) -> None:
+    if jax.process_count() > 1:
+        multihost_utils.sync_global_devices(what)
 
 
 def is_damage(error: Exception) -> bool:
@@ -177,7 +258,12 @@ def restore_params(
 
 def has_checkpoints(model_dir: str | os.PathLike) -> bool:
     """Whether a run's folder holds the checkpoint of any step."""
-    return any(path.name.isdigit() for path in (Path(model_dir) / SUBFOLDER).glob("*"))
+    return bool(steps_in(Path(model_dir) / SUBFOLDER))
+
+
+def steps_in(folder: Path) -> list[int]:
+    """The steps whose checkpoints are whole in a `checkpoints` folder, in order."""
+    return sorted(int(path.name) for path in folder.glob("*") if path.name.isdigit())
 
 
 def find_checkpoint(checkpoint: str | os.PathLike, step: int | None = None) -> Path:
@@ -186,9 +272,7 @@ def find_checkpoint(checkpoint: str | os.PathLike, step: int | None = None) -> P
     if (given / "params").is_dir() and given.name.isdigit() and step is None:
         return given
     folder = given / SUBFOLDER if (given / SUBFOLDER).is_dir() else given
-    steps = (
-        sorted(int(path.name) for path in folder.glob("*") if path.name.isdigit()) if folder.is_dir() else []
-    )
+    steps = steps_in(folder)
     if not steps or (step is not None and step not in steps):
         wanted = "a checkpoint" if step is None else f"a checkpoint of step {step}"
         raise ValueError(
@@ -212,7 +296,7 @@ def load_initial_params(checkpoint: str | os.PathLike, target: Any) -> Any:
       ValueError: a parameter is missing there, is not in the model, or has another shape; all are listed.
     """
     params = restore_params(checkpoint)
-    _check_same(params, target, f"the checkpoint {checkpoint}")
+    check_same(params, target, f"the checkpoint {checkpoint}")
     return jax.tree.map(place, params, target)
 
 
@@ -220,39 +304,3 @@ def place(value: np.ndarray, target: jax.ShapeDtypeStruct) -> jax.Array:
     """An array that each process has whole, as one placed like target."""
     value = value.astype(target.dtype)
     return jax.make_array_from_callback(value.shape, target.sharding, value.__getitem__)
-
-
-def saved_shapes(folder: Path) -> Any:
-    """The shapes of one item of a checkpoint, as a tree of objects with `shape`."""
-    return ocp.StandardCheckpointHandler().metadata(folder).tree
-
-
-def _check_same(found: Any, expected: Any, source: str) -> None:
-    found, expected = _named_shapes(found), _named_shapes(expected)
-    problems = [f"missing there: {name} {expected[name]}" for name in expected if name not in found]
-    problems += [f"not in the model: {name} {found[name]}" for name in found if name not in expected]
-    problems += [
-        f"of shape {found[name]}, the model's is {expected[name]}: {name}"
-        for name in expected
-        if name in found and found[name] != expected[name]
-    ]
-    if problems:
-        listed = "\n  ".join(
-            problems[:12] + ([f"... and {len(problems) - 12} more"] if len(problems) > 12 else [])
-        )
-        raise MismatchError(
-            f"{source} does not fit this model ({len(problems)} differences):\n  {listed}\n"
-            "Use the gin model file (and the OPTIMIZER) it was trained with, or a new MODEL_DIR."
-        )
-
-
-def _named_shapes(tree: Any) -> dict[str, tuple[int, ...]]:
-    leaves = jax.tree_util.tree_flatten_with_path(tree)[0]
-    return {"/".join(_key_name(key) for key in path): tuple(leaf.shape) for path, leaf in leaves}
-
-
-def _key_name(key: Any) -> str:
-    for field in ("key", "name", "idx"):
-        if hasattr(key, field):
-            return str(getattr(key, field))
-    return str(key)

@@ -58,7 +58,11 @@ class RunLog:
 
 def read_log(model_dir: str | os.PathLike) -> list[dict[str, Any]]:
     """The lines of a run's train_log.jsonl; a last line cut short by a kill is left out."""
-    path = Path(model_dir) / FILE_NAME
+    return read_lines(Path(model_dir) / FILE_NAME)
+
+
+def read_lines(path: Path) -> list[dict[str, Any]]:
+    """The lines of a JSONL file, if it is there, up to the first that is cut short."""
     lines = []
     for line in path.read_text(encoding="utf-8").splitlines() if path.exists() else ():
         try:

@@ -17,12 +17,16 @@ class TrainState:
       params: the model's parameters.
       opt_state: the optimizer's state.
       ema_params: exponential moving average of params; None when it is off.
+      skipped_steps: steps whose loss or gradient was not finite, and which changed nothing else; int32 [].
+      skipped_in_row: how many of them were the last ones; int32 [].
     """
 
     step: Any
     params: Any
     opt_state: Any
     ema_params: Any = None
+    skipped_steps: Any = None
+    skipped_in_row: Any = None
 
     @classmethod
     def create(cls, params: Any, optimizer: Any, *, ema_decay: float = 0.0) -> "TrainState":
@@ -38,6 +42,8 @@ class TrainState:
             params=params,
             opt_state=optimizer.transformation.init(params),
             ema_params=jax.tree.map(jnp.copy, params) if ema_decay else None,
+            skipped_steps=jnp.zeros((), jnp.int32),
+            skipped_in_row=jnp.zeros((), jnp.int32),
         )
 
     @property

@@ -1,5 +1,6 @@
 """One training step as a pure function; who compiles and places it is in `richhf.training.programs`."""
 
+import functools
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -12,7 +13,7 @@ from richhf.training.optimizers import Optimizer
 from richhf.training.train_state import TrainState, ema_rate
 
 Batch = Mapping[str, Shaped[Array, "b ..."]]
-Metrics = dict[str, Float[Array, ""]]
+Metrics = dict[str, Shaped[Array, ""]]
 LossFn = Callable[..., tuple[Float[Array, ""], Metrics]]
 TotalsFn = Callable[[Batch], Metrics]
 
@@ -30,6 +31,9 @@ def train_step(
 ) -> tuple[TrainState, Metrics]:
     """Gradient (accumulated over microbatches), clipping, update, moving average: in this order.
 
+    Where the loss or the gradient is not finite, parameters, optimizer and moving average stay as they were:
+    the step is counted as skipped, and the schedule does not move on.
+
     Args:
       state: the state before.
       batch: named arrays with a common leading axis, which num_microbatches divides.
@@ -41,7 +45,8 @@ def train_step(
       ema_decay: 0 when state.ema_params is None.
 
     Returns:
-      The state after, and scalars: loss, its parts, grad_norm (before clipping) and learning_rate.
+      The state after, and scalars: loss, its parts, grad_norm (before clipping), learning_rate, and of the
+      state after skipped_steps and skipped_in_row.
     """
     rng = jax.random.fold_in(rng, state.step)
     grads, metrics = accumulate_gradients(loss_fn, totals_fn, state.params, batch, rng, num_microbatches)
@@ -51,11 +56,21 @@ def train_step(
     if ema_decay:
         rate = ema_rate(ema_decay, state.step)
         ema_params = jax.tree.map(lambda mean, new: rate * mean + (1 - rate) * new, ema_params, params)
+    grad_norm = optax.tree.norm(grads)
+    finite = jnp.isfinite(metrics["loss"]) & jnp.isfinite(grad_norm)
+    before = (state.params, state.opt_state, state.ema_params)
+    params, opt_state, ema_params = jax.tree.map(
+        functools.partial(jnp.where, finite), (params, opt_state, ema_params), before
+    )
+    skipped_steps = state.skipped_steps + jnp.where(finite, 0, 1)
+    skipped_in_row = jnp.where(finite, 0, state.skipped_in_row + 1)
     metrics |= {
-        "grad_norm": optax.tree.norm(grads),
-        "learning_rate": jnp.asarray(optimizer.learning_rate(state.step), jnp.float32),
+        "grad_norm": grad_norm,
+        "learning_rate": jnp.asarray(optimizer.learning_rate(state.step - state.skipped_steps), jnp.float32),
+        "skipped_steps": skipped_steps,
+        "skipped_in_row": skipped_in_row,
     }
-    return TrainState(state.step + 1, params, opt_state, ema_params), metrics
+    return TrainState(state.step + 1, params, opt_state, ema_params, skipped_steps, skipped_in_row), metrics
 
 
 def accumulate_gradients(

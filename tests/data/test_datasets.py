@@ -137,6 +137,18 @@ def test_empty_folder_says_what_to_run(config, tmp_path):
         training_stream.train_iterator(config)
 
 
+def test_files_without_a_single_record_are_no_stream(config, folder, tmp_path):
+    """An endless one would look for the first record for ever."""
+    (tmp_path / "vocabulary.model").write_bytes((folder / "vocabulary.model").read_bytes())
+    for part in range(2):
+        (tmp_path / f"train-{part:05}-of-00002.tfrecord").touch()
+    tasks.synthetic.register(tmp_path)
+    with pytest.raises(
+        ValueError, match=r"'train' of synthetic_augmented_prompt holds no record: .*all empty"
+    ):
+        training_stream.train_iterator(config)
+
+
 def test_missing_vocabulary_is_named(config, folder, tmp_path):
     name = "train-00000-of-00001.tfrecord"
     (tmp_path / name).write_bytes((folder / name).read_bytes())

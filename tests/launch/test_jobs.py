@@ -63,6 +63,10 @@ def test_train_resume_and_evaluate(train, evaluate, data_dir, tmp_path, monkeypa
     assert [line["step"] for line in evaluated] == [4]
     assert (tmp_path / "parts/vocabulary.model").read_bytes() == (data_dir / "vocabulary.model").read_bytes()
     config = (tmp_path / "parts/config.gin").read_text()
+    kept = [tmp_path / f"parts/checkpoints/{step}/run/config.gin" for step in (2, 4)]
+    assert ["train.eval_period = %EVAL_PERIOD" in file.read_text() for file in kept] == [True, True]
+    assert ["\nEVAL_PERIOD = 4\n" in file.read_text() for file in kept] == [False, True]
+    assert kept[1].read_text() == config
     assert "HeatmapHeadConfig.conv_widths = (8,)" in config
     assert "DatasetConfig.batch_size" in config
 
@@ -133,6 +137,12 @@ def test_augmented_prompt_learns_from_the_other_runs_weights(train, tmp_path):
             ["--gin.TRAIN_STEPS=90", "--gin.LR_FACTORS='constant * cosine_decay'"],
             "decay_steps=90 .* warmup_steps=100: train longer, or shorten the warm-up",
         ),
+        (
+            ["--gin.KEEP_BEST=1", "--gin.EVAL_PERIOD=500", "--gin.BEST_METRIC=eval/dev/los"],
+            "BEST_METRIC is 'eval/dev/los'.*Did you mean 'eval/dev/loss'",
+        ),
+        (["--gin.BEST_MODE=least"], "is 'least'; expected 'min' or 'max'"),
+        (["--gin.MAX_NONFINITE_STEPS=0"], "max_nonfinite_steps must be a whole number of at least 1, got 0"),
         (["--gin.EVAL_EXAMPLES=0"], "num_examples is 0; expected at least 1"),
         (["--gin.SEE_PROMPT=false"], "the value 'false' would be a string: write False"),
     ],
@@ -181,6 +191,7 @@ def test_checkpoint_of_another_architecture(train, evaluate, tmp_path, capsys):
         error = capsys.readouterr().err
         assert "does not fit this model" in error
         assert "vit/block_0/attention/key/kernel" in error
+        assert "compiling" not in error
     assert evaluate("--gin.CHECKPOINT=" + str(tmp_path / "nowhere")) == 2
     assert "no checkpoint in" in capsys.readouterr().err
 

@@ -48,10 +48,11 @@ class ToyModel:
 
 
 class CountingIterator:
-    """Batch i is drawn from seed i; the position is the next i."""
+    """Batch i is drawn from seed i; the position is the next i. Those in `poison` hold a NaN."""
 
-    def __init__(self, batch_size=16, seed=0, poison=None):
+    def __init__(self, batch_size=16, seed=0, poison=()):
         self.position, self.batch_size, self.seed, self.poison = 0, batch_size, seed, poison
+        self.filenames = ()
         self.before_next = lambda position: None
 
     @property
@@ -65,8 +66,9 @@ class CountingIterator:
         self.before_next(self.position)
         rng = np.random.default_rng((self.seed, self.position))
         x = rng.normal(size=(self.batch_size, 16)).astype(np.float32)
-        if self.position == self.poison:
+        if self.position in self.poison:
             x[0, 0] = np.nan
+        self.filenames = tuple(f"{self.position}-{row}" for row in range(self.batch_size))
         self.position += 1
         return {"x": x, "y": np.tanh(x[:, :8] * 2).astype(np.float32)}
 
