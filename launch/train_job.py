@@ -18,6 +18,7 @@ from launch.data_fit import (
 )
 from launch.gin_config import AS_TRAINED, CONFIG_FILE, check_recorded
 from launch.panels import Panels
+from launch.training_plan import print_plan
 from richhf.atomic import atomic_path
 from richhf.data.datasets import DatasetConfig, eval_batches
 from richhf.data.training_stream import train_iterator
@@ -36,6 +37,7 @@ def train_job(
     train_eval_dataset_cfg: DatasetConfig | None = None,
     initial_checkpoint_path: str | None = None,
     num_panels: int = 4,
+    dry_run: str = "",
 ) -> Any:
     """Trains and returns the last state.
 
@@ -50,6 +52,7 @@ def train_job(
       initial_checkpoint_path: a run to start from, trained with the same vocabulary.
       num_panels: how many of its images are drawn for TensorBoard at each evaluation, if there
         are true maps.
+      dry_run: print the plan for these devices (see `launch.dry_run`) instead of training.
     """
     register_task(register_tasks, train_dataset_cfg)
     provider = check_data_fit(model, train_dataset_cfg)
@@ -70,6 +73,9 @@ def train_job(
     for given in (train_dataset_cfg, train_eval_dataset_cfg):
         if given and has_maps:
             check_map_size(model, given.task_feature_lengths)
+    if dry_run:
+        cfgs = train_dataset_cfg, train_eval_dataset_cfg
+        return print_plan(model, model_dir, iterator, cfgs, partitioner, initial_checkpoint_path, dry_run)
     settings: dict[str, Any] = {
         "partitioner": partitioner,
         "initial_checkpoint_path": initial_checkpoint_path,
