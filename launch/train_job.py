@@ -73,9 +73,6 @@ def train_job(
     for given in (train_dataset_cfg, train_eval_dataset_cfg):
         if given and has_maps:
             check_map_size(model, given.task_feature_lengths)
-    if dry_run:
-        cfgs = train_dataset_cfg, train_eval_dataset_cfg
-        return print_plan(model, model_dir, iterator, cfgs, partitioner, initial_checkpoint_path, dry_run)
     settings: dict[str, Any] = {
         "partitioner": partitioner,
         "initial_checkpoint_path": initial_checkpoint_path,
@@ -85,6 +82,9 @@ def train_job(
         settings["eval_batches"] = {cfg.split: lambda: counted_batches(cfg)}
         if num_panels and has_maps:
             settings["image_panels"] = Panels(model, lambda: next(counted_batches(cfg)), num_panels)
+    if dry_run:
+        cfgs = train_dataset_cfg, train_eval_dataset_cfg
+        return print_plan(model, model_dir, train, iterator, cfgs, settings, dry_run)
 
     def on_ready():
         write_config(model_dir)

@@ -1,9 +1,10 @@
 """What `launch.train` would do, in lines; nothing is compiled, and nothing is written."""
 
-import inspect
+import contextlib
 import math
+import os
 import textwrap
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -21,21 +22,30 @@ from richhf.training.checkpoints import find_checkpoint, has_checkpoints, load_i
 from richhf.training.iterator_checkpoint import POSITION
 from richhf.training.partitioning import Partitioner
 from richhf.training.placement import device_bytes, placements
-from richhf.training.programs import initializer, param_target
-from richhf.training.train import _check_settings
+from richhf.training.programs import initializer
 from richhf.training.train_state import TrainState
 
-Shapes = Mapping[str, tuple[int, ...]]
 WIDTH = 110
+
+
+class Checked(Exception):
+    """All settings have been checked."""
+
+
+class NoFolder(os.PathLike[str]):
+    """A model_dir with which `train` ends where it first looks into it, and so before it makes anything."""
+
+    def __fspath__(self) -> str:
+        raise Checked
 
 
 def print_plan(
     model: RichFeedbackModel,
     model_dir: str,
+    train: Callable[..., Any],
     iterator: Any,
     cfgs: tuple[DatasetConfig, DatasetConfig | None],
-    partitioner: Partitioner,
-    initial_checkpoint_path: str | None,
+    given: Mapping[str, Any],
     where: str,
 ) -> None:
     """Checks what is left to check before compiling, and prints the plan.
@@ -43,25 +53,26 @@ def print_plan(
     Args:
       model: what would be trained.
       model_dir: where it would be written.
+      train: what would train it, with its settings bound.
       iterator: the training stream; moved to where it would go on.
       cfgs: of training and of the evaluation in it, or None.
-      partitioner: where arrays would live.
-      initial_checkpoint_path: what to start from.
+      given: train's partitioner, initial_checkpoint_path and what else the job gives it.
       where: the value of --dry-run.
 
     Raises:
       ValueError: settings that cannot work.
     """
-    settings = train_settings()
-    _check_settings(**{name: settings[name] for name in inspect.signature(_check_settings).parameters})
+    with contextlib.suppress(Checked):
+        train(model=model, model_dir=NoFolder(), train_iterator=iterator, **given)
+    settings, partitioner = train_settings(), given["partitioner"]
     cfg, eval_cfg = cfgs
-    partitioner.check_batch_size(cfg.batch_size, settings["num_microbatches"])
     devices = device_line(partitioner, where)
     shapes = {name: tuple(spec.shape) for name, spec in iterator.element_spec.items()}
     types = {name: spec.dtype for name, spec in iterator.element_spec.items()}
     optimizer, ema_decay = settings["optimizer"], settings["ema_decay"]
     _, target = initializer(model, optimizer, partitioner, shapes, types, ema_decay)
-    start = start_line(model, model_dir, initial_checkpoint_path, iterator, shapes, settings["total_steps"])
+    initial = given["initial_checkpoint_path"]
+    start = start_line(target.params, model_dir, initial, iterator, settings["total_steps"])
     lines = {
         "model": model_line(model, target.params),
         "data": data_line(cfg),
@@ -147,11 +158,10 @@ def steps_line(cfg: DatasetConfig, settings: Mapping[str, Any]) -> str:
 
 
 def start_line(
-    model: RichFeedbackModel,
+    params: Any,
     model_dir: str,
     initial_checkpoint_path: str | None,
     iterator: Any,
-    shapes: Shapes,
     total_steps: int,
 ) -> str:
     """Where training would start; a checkpoint is read and checked against the model, on one device.
@@ -163,8 +173,10 @@ def start_line(
     if not going_on and not initial_checkpoint_path:
         return f"new, at step 0 ({model_dir} has no checkpoint)"
     folder = find_checkpoint(model_dir if going_on else str(initial_checkpoint_path))
-    one = Partitioner(devices=jax.local_devices()[:1])
-    load_initial_params(folder, param_target(model, one, shapes))
+    here = jax.sharding.SingleDeviceSharding(jax.local_devices()[0])
+    load_initial_params(
+        folder, jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=here), params)
+    )
     if not going_on:
         return f"new, at step 0 with the parameters of {folder}"
     iterator.restore(folder / "iterator" / POSITION)
