@@ -8,7 +8,7 @@ import sys
 
 import pytest
 
-from launch import dry_run, processes
+from launch import dry_run, gin_config, processes
 from launch.chips import parse_topology
 
 PLAN = ("model", "data", "devices", "a device holds", "batch", "steps", "start", "evaluation", "writes")
@@ -93,6 +93,19 @@ def test_what_cannot_work_is_said_before_and_nothing_is_written(train, tmp_path,
     assert said.err.count("\n") == 1
     assert {path.name for path in {*tree(tmp_path)} - {*before}} <= {"shrunk.gin"}
     assert not pathlib.Path("gs:").exists()
+
+
+def test_the_flag_may_stand_without_a_value():
+    def value(*argv):
+        flags = gin_config.parse_flags(argv, dry_run.OPTIONS, dry_run.BARE)
+        assert flags.gin_files == ("run.gin",)
+        return flags.options[dry_run.FLAG]
+
+    assert value("--gin_file=run.gin") == ""
+    assert value("--dry-run", "--gin_file=run.gin") == dry_run.HERE
+    assert value("--dry-run=v5e:4x4", "--gin_file", "run.gin") == "v5e:4x4"
+    with pytest.raises(gin_config.ConfigError, match=r"'--dryrun'\. Did you mean '--dry-run'\?"):
+        value("--dryrun")
 
 
 def test_a_dry_run_joins_no_other_process(monkeypatch):
