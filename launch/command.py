@@ -19,6 +19,7 @@ def run(
     argv: Sequence[str] | None = None,
     *,
     options: Mapping[str, str] | None = None,
+    bare: Mapping[str, str] | None = None,
     prepare: Callable[[Mapping[str, str]], None] | None = None,
     unread: Sequence[str] = (),
 ) -> int:
@@ -34,6 +35,7 @@ def run(
       job: called without arguments after gin is configured; may return the exit status.
       argv: the command line; sys.argv's if None.
       options: flags of the command besides gin's: their names and defaults.
+      bare: values of the options that may be given without one.
       prepare: called with the values of options before JAX is imported.
       unread: required names of gin files that the job does not read.
     """
@@ -44,8 +46,9 @@ def run(
     try:
         with quiet_import():
             from launch import gin_config
+            from launch.places import check_places
 
-        flags = gin_config.parse_flags(argv, options)
+        flags = gin_config.parse_flags(argv, options, bare)
         if prepare:
             prepare(flags.options)
         with quiet_import():
@@ -56,6 +59,7 @@ def run(
             from launch import configurables
 
         gin_config.load(flags, configurables.PARAMETERS, unread)
+        check_places(gin_config.macros())
         return job() or 0
     except KeyboardInterrupt:
         print(f"\n{name}: interrupted; {AGAIN}", file=sys.stderr)

@@ -39,7 +39,9 @@ class Flags:
     options: Mapping[str, str] = dataclasses.field(default_factory=dict)
 
 
-def parse_flags(argv: Sequence[str], options: Mapping[str, str] | None = None) -> Flags:
+def parse_flags(
+    argv: Sequence[str], options: Mapping[str, str] | None = None, bare: Mapping[str, str] | None = None
+) -> Flags:
     """Parses `--gin_file=F`, `--gin_search_paths=A,B` and `--gin.NAME=VALUE`, each as often as wanted.
 
     VALUE is a gin value: a Python literal, `@reference` or `%MACRO`; a bare word or path is taken as a
@@ -49,6 +51,8 @@ def parse_flags(argv: Sequence[str], options: Mapping[str, str] | None = None) -
       argv: the command line.
       options: further flags of a command: their names (`--step`) and defaults; of several values the last
         counts.
+      bare: those of them that may stand without a value (`--dry-run`), and the value that they then have;
+        they take another one behind `=` only.
 
     Raises:
       ConfigError: any other argument, or a VALUE such as `false` that is meant for Python's `False`.
@@ -60,7 +64,10 @@ def parse_flags(argv: Sequence[str], options: Mapping[str, str] | None = None) -
         name, equals, value = rest.pop(0).partition("=")
         key = "--gin." if name.startswith("--gin.") else name
         if key not in values and key not in chosen:
-            own = (f"{option}={default or 'VALUE'}" for option, default in (options or {}).items())
+            own = (
+                option if bare and option in bare else f"{option}={default or 'VALUE'}"
+                for option, default in (options or {}).items()
+            )
             known = (
                 *own,
                 "--gin_file=FILE",
@@ -69,7 +76,9 @@ def parse_flags(argv: Sequence[str], options: Mapping[str, str] | None = None) -
                 "--help",
             )
             raise ConfigError(f"unknown argument {name!r}.{near(name, known)} Known: {', '.join(known)}.")
-        if not equals:
+        if not equals and bare and key in bare:
+            value = bare[key]
+        elif not equals:
             if key == "--gin." or not rest:
                 raise ConfigError(f"{name} has no value: write {name}=VALUE.")
             value = rest.pop(0)

@@ -72,7 +72,7 @@ def heading_lines(
     split = f"{microbatches} microbatch(es) of {share} a chip" if microbatches > 1 else f"{share} a chip"
     how = f"{config.dtype}, remat {config.remat}, scan_layers {config.scan_layers}"
     return [
-        f"{topology}: {partitioner.mesh.size} chip(s) of {_gib(chip.memory)}; mesh {mesh}",
+        f"{topology}: {partitioner.mesh.size} chip(s) of {format_bytes(chip.memory)}; mesh {mesh}",
         f"{step} step: {config.variant}, {images} images of {config.vit.image_size} px, {split}; {how}",
     ]
 
@@ -82,9 +82,9 @@ def parameter_lines(params: Any, partitioner: Partitioner) -> list[str]:
     rows = [("parameters", "number", "a chip", "split over")]
     for group in placements(parameter_parts(params)):
         splits = ", ".join(f"{split} {share:.1%}" for split, share in group.splits.items())
-        rows.append((group.name, f"{group.size / 1e6:.2f} M", _gib(group.per_device), splits))
+        rows.append((group.name, f"{group.size / 1e6:.2f} M", format_bytes(group.per_device), splits))
     size = sum(x.size for x in jax.tree.leaves(params))
-    rows.append(("in all", f"{size / 1e6:.2f} M", _gib(device_bytes(params)), ""))
+    rows.append(("in all", f"{size / 1e6:.2f} M", format_bytes(device_bytes(params)), ""))
     return [
         "",
         *(f"  {name:<28}{number:>10}{there:>12}   {split}".rstrip() for name, number, there, split in rows),
@@ -108,11 +108,11 @@ def memory_lines(memory: Memory, chip: Chip, hints: str) -> list[str]:
     names = {"temporaries": "activations, temporaries", "moving_average": "moving average"}
     lines = ["", "  memory of a chip"]
     for field, size in dataclasses.asdict(memory).items():
-        lines.append(f"  {names.get(field, field):<28}{_gib(size):>12}")
-    lines.append(f"  {'in all':<28}{_gib(memory.total):>12}  of {_gib(chip.memory)}")
+        lines.append(f"  {names.get(field, field):<28}{format_bytes(size):>12}")
+    lines.append(f"  {'in all':<28}{format_bytes(memory.total):>12}  of {format_bytes(chip.memory)}")
     if memory.total <= chip.memory:
         return [*lines, "", f"fits: {memory.total / chip.memory:.0%} of a chip's memory"]
-    return [*lines, "", f"does not fit: {_gib(memory.total)} of {_gib(chip.memory)}. {hints}"]
+    return [*lines, "", f"does not fit: {format_bytes(memory.total)} of {format_bytes(chip.memory)}. {hints}"]
 
 
 def estimate_lines(
@@ -162,5 +162,6 @@ def advice(
     return "Try " + "; ".join([*hints, "chips with more memory, or more of them"]) + "."
 
 
-def _gib(size: int) -> str:
+def format_bytes(size: int) -> str:
+    """A size in GiB, or in MiB where it is small."""
     return f"{size / GIB:.2f} GiB" if size >= GIB / 100 else f"{size / 2**20:.2f} MiB"

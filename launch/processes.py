@@ -1,7 +1,8 @@
 """Several processes as one job: a TPU slice's hosts, the nodes of a cluster, or two on one machine.
 
 --coordinator_address=auto: this process is one of several, and where it runs says which: Cloud TPU, SLURM,
-Open MPI and Kubernetes are known to JAX. Elsewhere --coordinator_address=HOST:PORT (of process 0),
+Open MPI and Kubernetes are known to JAX. Under SLURM and Open MPI JAX then expects one process for each GPU:
+process I of a node is given its GPU I and no other. Elsewhere --coordinator_address=HOST:PORT (of process 0),
 --process_count=N and --process_index=I. Without any of them it is alone.
 """
 
@@ -24,17 +25,10 @@ def join(options: Mapping[str, str]) -> None:
     Raises:
       ConfigError: flags that do not go together, or where JAX cannot find out what `auto` asks for.
     """
-    address, count, index = options[ADDRESS], options[COUNT], options[INDEX]
-    if address == AUTO and not count and not index:
-        arguments: dict[str, Any] = {}
-    elif address and address != AUTO:
-        arguments = {"coordinator_address": address, **_numbers(count, index)}
-    elif address or count or index:
-        raise ConfigError(
-            f"{ADDRESS}={AUTO} stands alone; otherwise give {ADDRESS}=HOST:PORT, {COUNT}=N and {INDEX}=I."
-        )
-    else:
+    arguments = check(options)
+    if arguments is None:
         return
+    address = options[ADDRESS]
     import jax
 
     try:
@@ -43,6 +37,27 @@ def join(options: Mapping[str, str]) -> None:
         raise ConfigError(
             f"{ADDRESS}={address}: {error} Give {ADDRESS}=HOST:PORT of process 0, {COUNT} and {INDEX}."
         ) from error
+
+
+def check(options: Mapping[str, str]) -> dict[str, Any] | None:
+    """What JAX is to be told of the other processes, by its names; None: this one is alone.
+
+    Args:
+      options: values of the flags in `OPTIONS`.
+
+    Raises:
+      ConfigError: flags that do not go together.
+    """
+    address, count, index = options[ADDRESS], options[COUNT], options[INDEX]
+    if address == AUTO and not count and not index:
+        return {}
+    if address and address != AUTO:
+        return {"coordinator_address": address, **_numbers(count, index)}
+    if address or count or index:
+        raise ConfigError(
+            f"{ADDRESS}={AUTO} stands alone; otherwise give {ADDRESS}=HOST:PORT, {COUNT}=N and {INDEX}=I."
+        )
+    return None
 
 
 def _numbers(count: str, index: str) -> dict[str, int]:

@@ -12,25 +12,33 @@ MODEL_DIR/{checkpoints,train_log.jsonl,config.gin,vocabulary.model} and TensorBo
 
 Several processes as one job: the same command in each, with --coordinator_address=auto on Cloud TPU, SLURM,
 Open MPI or Kubernetes, elsewhere --coordinator_address=HOST:PORT --process_count=N --process_index=I.
+launch/README.md has recipes for each.
+
+--dry-run checks all that can be checked without compiling, prints what the command would do, and writes
+nothing; --dry-run=v5e:4x4 does so for that TPU slice (or cpu:8 for 8 devices) wherever it runs.
 """
 
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
-from launch import processes
+from launch import dry_run, processes
 from launch.command import run
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Runs the job `train_job` as gin configures it; returns the exit status."""
+    chosen: dict[str, str] = {}
+
+    def prepare(options: Mapping[str, str]) -> None:
+        chosen["dry_run"] = dry_run.prepare(options)
 
     def job():
         from launch import configurables
 
-        configurables.CONFIGURABLES["launch.train_job"]()
+        configurables.CONFIGURABLES["launch.train_job"](**chosen)
 
-    options, join = processes.OPTIONS, processes.join
-    return run("launch.train", __doc__, job, argv, options=options, prepare=join)
+    options = processes.OPTIONS | dry_run.OPTIONS
+    return run("launch.train", __doc__, job, argv, options=options, bare=dry_run.BARE, prepare=prepare)
 
 
 if __name__ == "__main__":

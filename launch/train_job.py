@@ -18,6 +18,7 @@ from launch.data_fit import (
 )
 from launch.gin_config import AS_TRAINED, CONFIG_FILE, check_recorded
 from launch.panels import Panels
+from launch.training_plan import print_plan
 from richhf.atomic import atomic_path
 from richhf.data.datasets import DatasetConfig, eval_batches
 from richhf.data.training_stream import train_iterator
@@ -36,6 +37,7 @@ def train_job(
     train_eval_dataset_cfg: DatasetConfig | None = None,
     initial_checkpoint_path: str | None = None,
     num_panels: int = 4,
+    dry_run: str = "",
 ) -> Any:
     """Trains and returns the last state.
 
@@ -53,6 +55,7 @@ def train_job(
       initial_checkpoint_path: a run to start from, trained with the same vocabulary.
       num_panels: how many of its images are drawn for TensorBoard at each evaluation, if there
         are true maps.
+      dry_run: print the plan for these devices (see `launch.dry_run`) instead of training.
     """
     register_task(register_tasks, train_dataset_cfg)
     provider = check_data_fit(model, train_dataset_cfg)
@@ -82,6 +85,9 @@ def train_job(
         settings["eval_batches"] = {cfg.split: lambda: counted_batches(cfg)}
         if num_panels and has_maps:
             settings["image_panels"] = Panels(model, lambda: next(counted_batches(cfg)), num_panels)
+    if dry_run:
+        cfgs = train_dataset_cfg, train_eval_dataset_cfg
+        return print_plan(model, model_dir, train, iterator, cfgs, settings, dry_run)
 
     def on_ready():
         config = gin.operative_config_str()

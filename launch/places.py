@@ -1,0 +1,27 @@
+"""Where jobs read and write: folders of this machine, mounted ones among them, not addresses of a bucket."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from launch.gin_config import ConfigError
+
+FOLDERS = ("MODEL_DIR", "INITIAL_CHECKPOINT_PATH", "CHECKPOINT", "EVAL_OUTPUT_DIR", "OUTPUT_DIR", "DATA_DIR")
+"""Macros that name a folder. (A vocabulary may be at gs://: SeqIO reads it.)"""
+
+
+def check_places(macros: Mapping[str, Any]) -> None:
+    """Raises ConfigError where a folder is given as gs://..., which would become a local folder `gs:`.
+
+    Logs are appended to, and files and folders get their names when they are whole: that takes a file system.
+
+    Args:
+      macros: values of a configuration by name.
+    """
+    for name in FOLDERS:
+        value = macros.get(name)
+        if isinstance(value, str) and "://" in value:
+            bucket, _, path = value.partition("://")[2].partition("/")
+            raise ConfigError(
+                f"{name} is {value}, expected a folder: mount the bucket {bucket} and give "
+                f"--gin.{name}=MOUNT/{path or name.lower()} (launch/README.md says how)."
+            )
