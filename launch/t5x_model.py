@@ -48,8 +48,8 @@ class T5XModel(t5x_models.BaseModel):
         Args:
           model: what computes.
           optimizer_def: see the attribute.
-          num_microbatches: T5X's trainer's. It adds up the gradients of the parts of a batch, where the losses
-            here are means: each part's is divided by this number.
+          num_microbatches: of T5X's trainer. It adds up the gradients of a batch's parts; losses here are
+            means: each part's is divided by this number.
         """
         super().__init__(optimizer_def=optimizer_def)
         self.model = model
