@@ -1,10 +1,13 @@
-r"""Measures how fast the input pipeline is, stage by stage, and names the bottleneck.
+r"""Measures the input pipeline, the step of training and prediction, and prints one table.
 
 python -m launch.benchmark --gin_file=gin/models/base_augmented_prompt.gin --gin_file=gin/data/richhf18k.gin \
-    --gin_file=gin/runs/benchmark.gin
+    --gin_file=gin/runs/finetune.gin --gin_file=gin/runs/benchmark.gin
 
-Often set: BENCHMARK (input), DATA_DIR, MIXTURE_OR_TASK_NAME, BATCH_SIZE, NUM_IMAGES, SPLIT. One process,
-one device.
+Images and FLOPs a second, the share of what the same device reaches in a product of large matrices and of the
+peak that its maker states, and memory. The input pipeline is timed stage by stage, and its bottleneck named.
+The run's file (finetune.gin above) says batch, optimizer and microbatches. Often set: BENCHMARK (all, input,
+train or predict), DATA_DIR, MIXTURE_OR_TASK_NAME, BATCH_SIZE, EVAL_BATCH_SIZE, NUM_IMAGES, NUM_STEPS.
+One process.
 """
 
 import sys
@@ -21,7 +24,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
         configurables.CONFIGURABLES["launch.benchmark"]()
 
-    return run("launch.benchmark", __doc__, job, argv)
+    return run("launch.benchmark", __doc__, job, argv, unread=("MODEL_DIR",))
 
 
 if __name__ == "__main__":

@@ -48,6 +48,19 @@ CHIPS = {
 }
 
 
+# Peak bfloat16 operations per second by JAX's `device_kind`; the GPUs' are dense, from NVIDIA's data sheets.
+STATED_PEAKS = {
+    "TPU v4": CHIPS["v4"].flops,
+    "TPU v5 lite": CHIPS["v5e"].flops,
+    "TPU v5": CHIPS["v5p"].flops,
+    "TPU v6 lite": CHIPS["v6e"].flops,
+    "NVIDIA A100-SXM4-40GB": 312e12,
+    "NVIDIA A100-SXM4-80GB": 312e12,
+    "NVIDIA H100 80GB HBM3": 989e12,
+    "NVIDIA H200": 989e12,
+}
+
+
 @dataclasses.dataclass(frozen=True)
 class Topology:
     """A slice of chips.

@@ -5,7 +5,9 @@ import seqio
 import gin
 import launch.benchmark_job
 import launch.eval_job
+import launch.input_benchmark
 import launch.precompile_job
+import launch.step_benchmark
 import launch.train_job
 import tasks.captioning
 import tasks.mixture
@@ -44,7 +46,11 @@ SOURCES = {
     "seqio": (seqio.ByteVocabulary, seqio.SentencePieceVocabulary),
     "evaluation": (Gallery,),
     "training": (train.train,),
-    "benchmark": (launch.benchmark_job.input_pipeline,),
+    "benchmark": (
+        launch.input_benchmark.input_pipeline,
+        launch.step_benchmark.train_step,
+        launch.step_benchmark.predict_step,
+    ),
     "launch": (
         launch.benchmark_job.benchmark,
         launch.eval_job.evaluate,

@@ -2,12 +2,15 @@
 
 import dataclasses
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import jax
+import jax.numpy as jnp
+import optax
 
 from richhf.models import RichFeedbackModel, analytic_flops
+from richhf.training.optimizers import Optimizer
 from richhf.training.partitioning import Partitioner
 from richhf.training.programs import compile_predict, compile_step, initializer, param_target
 from richhf.training.train_state import TrainState
@@ -27,11 +30,13 @@ class StepProgram:
       step: from `jax.jit`.
       state: parameters and what else outlasts the step.
       inputs: the other arguments.
+      init: (key, None) to a first state that is really there.
     """
 
     step: Any
     state: TrainState
     inputs: tuple[Any, ...]
+    init: Callable[[Any, Any], TrainState]
 
     def compile(self) -> jax.stages.Compiled:
         """Compiles the step.
@@ -70,19 +75,21 @@ def train_program(
     """
     shapes, types = ({name: getattr(x, field) for name, x in batch.items()} for field in ("shape", "dtype"))
     optimizer, ema_decay = settings["optimizer"], settings["ema_decay"]
-    _, target = initializer(model, optimizer, partitioner, shapes, types, ema_decay)
+    init, target = initializer(model, optimizer, partitioner, shapes, types, ema_decay)
     step = compile_step(model, optimizer, partitioner, target, settings["num_microbatches"], ema_decay)
     key = jax.eval_shape(lambda: jax.random.key(0))
     key = jax.ShapeDtypeStruct(key.shape, key.dtype, sharding=partitioner.replicated)
-    return StepProgram(step, target, (place(batch, partitioner), key))
+    return StepProgram(step, target, (place(batch, partitioner), key), init)
 
 
 def predict_program(model: RichFeedbackModel, batch: Batch, partitioner: Partitioner) -> StepProgram:
     """The step of `launch.eval`, which predicts everything."""
-    params = param_target(model, partitioner, {name: x.shape for name, x in batch.items()})
-    state = TrainState(step=None, params=params, opt_state=None)
-    step = compile_predict(model, partitioner, params)
-    return StepProgram(step, state, (place(batch, partitioner),))
+    shapes, types = ({name: getattr(x, field) for name, x in batch.items()} for field in ("shape", "dtype"))
+    nothing = Optimizer(optax.identity(), lambda step: jnp.zeros(()))
+    init, target = initializer(model, nothing, partitioner, shapes, types)
+    state = TrainState(step=None, params=target.params, opt_state=None)
+    step = compile_predict(model, partitioner, target.params)
+    return StepProgram(step, state, (place(batch, partitioner),), init)
 
 
 def model_flops(model: RichFeedbackModel, batch: Batch, *, train: bool) -> float:

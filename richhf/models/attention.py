@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Float, Int
 
-from richhf.models.layers import Dense, Initializer, lecun_normal, with_axes
+from richhf.models.layers import BY_HEAD, Dense, Initializer, constrain, lecun_normal, with_axes
 
 MASKED = -1e9
 
@@ -77,7 +77,8 @@ class MultiHeadAttention(nn.Module):
         )
 
     def _split(self, x: Float[Array, "b m hc"]) -> Float[Array, "b h m c"]:
-        return x.reshape(*x.shape[:2], self.num_heads, self.head_width).transpose(0, 2, 1, 3)
+        x = x.reshape(*x.shape[:2], self.num_heads, self.head_width).transpose(0, 2, 1, 3)
+        return constrain(x, BY_HEAD)
 
     def keys_values(
         self, x: Float[Array, "b m d"]

@@ -7,7 +7,7 @@ import jax.numpy as jnp
 from jax import lax
 from jaxtyping import Array, Float
 
-from richhf.models.layers import AxisNames, Initializer, broadcast_last, with_axes
+from richhf.models.layers import MAPS, AxisNames, Initializer, broadcast_last, constrain, with_axes
 
 he_normal = nn.initializers.he_normal()
 CONV_AXES: AxisNames = ("conv_in", "conv_out")
@@ -56,7 +56,7 @@ class Conv(nn.Module):
             self.padding,
             dimension_numbers=("NHWC", "HWIO", "NHWC"),
         )
-        return y + broadcast_last(bias.astype(self.dtype), 4)
+        return constrain(y + broadcast_last(bias.astype(self.dtype), 4), (*MAPS[:3], self.axes[1]))
 
 
 class UpConv(nn.Module):
@@ -102,4 +102,4 @@ class UpConv(nn.Module):
         even_row = jnp.stack([even_even, even_odd], axis=3)
         odd_row = jnp.stack([odd_even, odd_odd], axis=3)
         y = jnp.stack([even_row, odd_row], axis=2).reshape(b, 2 * h, 2 * w, self.features)
-        return y + broadcast_last(bias.astype(self.dtype), 4)
+        return constrain(y + broadcast_last(bias.astype(self.dtype), 4), (*MAPS[:3], self.axes[1]))

@@ -5,12 +5,15 @@ and is boxed by `with_axes`, so that a trainer can shard it by rules on names. `
 what a layer computes in, `param_dtype` what it stores.
 """
 
+import math
 from collections.abc import Callable
 from typing import Any
 
 import flax.linen as nn
+import jax
 import jax.numpy as jnp
 from jax import lax
+from jax.sharding import PartitionSpec
 from jaxtyping import Array, Float, Int
 
 AxisNames = tuple[str | None, ...]
@@ -18,10 +21,35 @@ Initializer = Callable[..., Any]
 
 lecun_normal = nn.initializers.lecun_normal()
 
+# Logical axis names of activations.
+STREAM = ("batch", "length", "activation_embed")
+HIDDEN = ("batch", "length", "mlp")
+BY_HEAD = ("batch", "heads", "length", "kv")
+MAPS = ("batch", "height", "width", "conv_out")
+
 
 def with_axes(initializer: Initializer, axes: AxisNames) -> Initializer:
     """Boxes what an initializer gives with logical axis names; `Module.param` unboxes what it returns."""
     return nn.with_logical_partitioning(initializer, axes)
+
+
+def constrain(x: Float[Array, "..."], axes: AxisNames) -> Float[Array, "..."]:
+    """Says how an activation is split over devices, by logical names of its axes.
+
+    The mesh and the rules are those of the program around it (`Partitioner.activations`); without them, or on
+    one device, nothing is said. An axis that its devices do not divide stays whole.
+    """
+    mesh, rules = jax.sharding.get_abstract_mesh(), nn.get_logical_axis_rules()
+    if mesh.empty or mesh.size == 1 or not rules:
+        return x
+
+    def fits(mesh_axes: Any, size: int) -> bool:
+        names = (mesh_axes,) if isinstance(mesh_axes, str) else mesh_axes or ()
+        return size % math.prod(mesh.shape[name] for name in names) == 0
+
+    wanted = nn.logical_to_mesh_axes(axes, rules) or ()
+    spec = [part if fits(part, size) else None for part, size in zip(wanted, x.shape, strict=True)]
+    return lax.with_sharding_constraint(x, PartitionSpec(*spec))
 
 
 def broadcast_last(vector: Float[Array, "c"], rank: int) -> Array:

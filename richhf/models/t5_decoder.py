@@ -9,7 +9,7 @@ from jax import lax
 from jaxtyping import Array, Bool, Float, Int
 
 from richhf.models.attention import causal_bias, padding_bias
-from richhf.models.layers import RMSNorm
+from richhf.models.layers import STREAM, RMSNorm, constrain
 from richhf.models.stack import LayerFunction, StackOptions, make_layers, run_layers
 from richhf.models.t5_layers import T5MLP, T5Config, t5_attention, t5_position_bias
 
@@ -67,7 +67,8 @@ class DecoderLayer(nn.Module):
         x = x + self.dropout(self.attention(self.norm(x), *own, bias), deterministic=not train)
         attended = self.memory_attention(self.memory_norm(x), *memory, memory_bias)
         x = x + self.dropout(attended, deterministic=not train)
-        return x + self.dropout(self.mlp(x, train=train), deterministic=not train)
+        x = x + self.dropout(self.mlp(x, train=train), deterministic=not train)
+        return constrain(x, STREAM)
 
 
 class Decoder(nn.Module):

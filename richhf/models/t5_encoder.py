@@ -7,7 +7,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float
 
 from richhf.models.attention import padding_bias
-from richhf.models.layers import RMSNorm
+from richhf.models.layers import STREAM, RMSNorm, constrain
 from richhf.models.stack import StackOptions, make_layers, run_layers
 from richhf.models.t5_layers import T5MLP, T5Config, t5_attention, t5_position_bias
 
@@ -30,7 +30,8 @@ class EncoderLayer(nn.Module):
     def __call__(self, x: Float[Array, "b m d"], bias: Array, *, train: bool) -> Float[Array, "b m d"]:
         """Runs the layer; `bias` holds relative positions and mask."""
         x = x + self.dropout(self.attention.to_self(self.norm(x), bias), deterministic=not train)
-        return x + self.dropout(self.mlp(x, train=train), deterministic=not train)
+        x = x + self.dropout(self.mlp(x, train=train), deterministic=not train)
+        return constrain(x, STREAM)
 
 
 class Encoder(nn.Module):
@@ -61,7 +62,7 @@ class Encoder(nn.Module):
     ) -> Float[Array, "b m d"]:
         """Encodes embeddings; where `mask` is False nobody looks (the outputs there mean nothing)."""
         bias = self.position_bias(x.shape[1]) + padding_bias(mask)
-        x = self.dropout(x, deterministic=not train)
+        x = self.dropout(constrain(x, STREAM), deterministic=not train)
 
         def encode(layer: EncoderLayer, x: Array, entry: None) -> tuple[Array, None]:
             return layer(x, bias, train=train), entry

@@ -10,7 +10,7 @@ from jaxtyping import Array, Float
 
 from richhf.models.attention import MultiHeadAttention, RelativePositionBias
 from richhf.models.choices import check_choice
-from richhf.models.layers import Dense, RMSNorm
+from richhf.models.layers import HIDDEN, Dense, RMSNorm, constrain
 
 RELU = "relu"
 GATED_GELU = "gated_gelu"
@@ -100,7 +100,7 @@ class T5MLP(nn.Module):
         config = self.config
         types = {"use_bias": False, "dtype": self.dtype, "param_dtype": self.param_dtype}
         x = RMSNorm(config.eps, name="norm", dtype=self.dtype, param_dtype=self.param_dtype)(x)
-        hidden = Dense(config.d_ff, ("embed", "mlp"), name="inward", **types)(x)
+        hidden = constrain(Dense(config.d_ff, ("embed", "mlp"), name="inward", **types)(x), HIDDEN)
         if config.mlp == GATED_GELU:
             # The tanh form of GELU: the one T5 v1.1 was trained with.
             gate = jax.nn.gelu(

@@ -11,7 +11,7 @@ from jaxtyping import Array, Float
 
 from richhf.models.attention import MultiHeadAttention
 from richhf.models.convolution import Conv
-from richhf.models.layers import Dense, LayerNorm, with_axes
+from richhf.models.layers import HIDDEN, STREAM, Dense, LayerNorm, constrain, with_axes
 from richhf.models.stack import StackOptions, make_layers, run_layers
 
 
@@ -127,9 +127,9 @@ class ViTBlock(nn.Module):
         attention = MultiHeadAttention(config.num_heads, head_width, config.width, name="attention", **types)
         x = x + dropout(attention.to_self(y))
         y = LayerNorm(config.eps, name="mlp_norm", **types)(x)
-        y = Dense(config.mlp_width, ("embed", "mlp"), name="mlp_in", **types)(y)
+        y = constrain(Dense(config.mlp_width, ("embed", "mlp"), name="mlp_in", **types)(y), HIDDEN)
         y = Dense(config.width, ("mlp", "embed"), name="mlp_out", **types)(jax.nn.gelu(y, approximate=False))
-        return x + dropout(y)
+        return constrain(x + dropout(y), STREAM)
 
 
 class ViT(nn.Module):
@@ -180,7 +180,7 @@ class ViT(nn.Module):
             x.shape[1:],
             self.param_dtype,
         )
-        x = x + position.astype(self.dtype)[None]
+        x = constrain(x + position.astype(self.dtype)[None], STREAM)
         x = nn.Dropout(config.dropout, deterministic=not train)(x)
 
         def encode(block: ViTBlock, x: Array, entry: None) -> tuple[Array, None]:

@@ -4,11 +4,12 @@ Parameters carry logical axis names (flax linen's `with_logical_partitioning`); 
 follows its parameters; batches are split over `data` and `fsdp`.
 """
 
+import contextlib
 import dataclasses
 import difflib
 import functools
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import flax.linen as nn
@@ -20,8 +21,10 @@ from jaxtyping import Array, Shaped
 MESH_AXES = ("data", "fsdp", "model")
 BATCH_AXES = ("data", "fsdp")
 
-# Logical axis -> mesh axis, or None for an axis that is never split. Earlier rules choose first.
+# Logical axis -> mesh axis (or axes), or None for an axis that is never split. Earlier rules choose first.
+# Parameters are split along `embed` and gathered to be computed with; activations never are.
 DEFAULT_RULES = (
+    ("batch", BATCH_AXES),
     ("vocab", "model"),
     ("mlp", "model"),
     ("heads", "model"),
@@ -34,6 +37,10 @@ DEFAULT_RULES = (
     ("position", None),
     ("relpos_buckets", None),
     ("layers", None),
+    ("length", None),
+    ("height", None),
+    ("width", None),
+    ("activation_embed", None),
 )
 
 
@@ -46,8 +53,8 @@ class Partitioner:
       fsdp: devices that split the batch and the parameters' `embed` axis; -1, with a given `data`, takes all
         that the other two leave.
       model: devices that split heads, MLPs and the vocabulary.
-      rules: logical axis name to mesh axis (or None); see DEFAULT_RULES. An array's axis that its mesh axis
-        does not divide stays whole.
+      rules: logical axis name, of parameters and activations, to mesh axis, axes or None; see DEFAULT_RULES.
+        An array's axis that its mesh axis does not divide stays whole.
       num_devices: use only the first so many devices; None takes all.
       devices: what to build the mesh of; None takes JAX's.
     """
@@ -55,7 +62,7 @@ class Partitioner:
     data: int = -1
     fsdp: int = 1
     model: int = 1
-    rules: tuple[tuple[str, str | None], ...] = DEFAULT_RULES
+    rules: tuple[tuple[str, str | tuple[str, ...] | None], ...] = DEFAULT_RULES
     num_devices: int | None = None
     devices: Sequence[Any] | None = None
 
@@ -131,6 +138,12 @@ class Partitioner:
             for name, x in batch.items()
         }
 
+    @contextlib.contextmanager
+    def activations(self) -> Iterator[None]:
+        """A context in which a model's activations are split by the rules, while a program is traced."""
+        with jax.sharding.use_abstract_mesh(self.mesh.abstract_mesh), nn.logical_axis_rules(self.rules):
+            yield
+
     def param_shardings(self, boxed_params: Any) -> Any:
         """The shardings of parameters: a tree of NamedSharding.
 
@@ -165,11 +178,14 @@ class Partitioner:
                     f"no partitioning rule for the logical axis {name!r} of an array of shape {shape}.{hint} "
                     f"Known: {', '.join(known)}; add ({name!r}, None) to Partitioner.rules to keep it whole."
                 )
-        spec: list[str | None] = [None] * len(names)
-        for logical, axis in self.rules:
+        spec: list[str | tuple[str, ...] | None] = [None] * len(names)
+        taken: set[str] = set()
+        for logical, axes in self.rules:
+            parts = {axes} if isinstance(axes, str) else {*(axes or ())}
+            devices = math.prod(self.mesh.shape[part] for part in parts)
             for i, name in enumerate(names):
-                if name == logical and axis and axis not in spec and shape[i] % self.mesh.shape[axis] == 0:
-                    spec[i] = axis
+                if name == logical and not parts & taken and shape[i] % devices == 0:
+                    spec[i], taken = axes, taken | parts
         return NamedSharding(self.mesh, PartitionSpec(*spec))
 
     def gather(self, params: Any, shardings: Any) -> Any:

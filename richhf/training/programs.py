@@ -106,7 +106,8 @@ def compile_step(
     shardings = _shardings(target)
 
     def loss_fn(params, batch, rng, totals):
-        return model.loss_fn(partitioner.gather(params, shardings.params), batch, rng, totals)
+        with partitioner.activations():
+            return model.loss_fn(partitioner.gather(params, shardings.params), batch, rng, totals)
 
     step = functools.partial(
         train_step,
@@ -124,19 +125,23 @@ def compile_eval(
 ) -> Callable[[Any, Any], Mapping[str, Any]]:
     """Compiles `model.eval_fn` for parameters like target."""
     shardings = _shardings(target)
-    return jax.jit(
-        lambda params, batch: model.eval_fn(partitioner.gather(params, shardings), batch),
-        out_shardings=partitioner.replicated,
-    )
+
+    def evaluate(params, batch):
+        with partitioner.activations():
+            return model.eval_fn(partitioner.gather(params, shardings), batch)
+
+    return jax.jit(evaluate, out_shardings=partitioner.replicated)
 
 
 def compile_predict(model: Any, partitioner: Partitioner, target: Any) -> Any:
     """Compiles `model.predict_batch(params, batch)` for parameters like target; devices divide the batch."""
     shardings = _shardings(target)
-    return jax.jit(
-        lambda params, batch: model.predict_batch(partitioner.gather(params, shardings), batch),
-        out_shardings=partitioner.batch_sharding,
-    )
+
+    def predict(params, batch):
+        with partitioner.activations():
+            return model.predict_batch(partitioner.gather(params, shardings), batch)
+
+    return jax.jit(predict, out_shardings=partitioner.batch_sharding)
 
 
 def compile_copy(partitioner: Partitioner) -> Callable[[Any], Any]:
