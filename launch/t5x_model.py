@@ -156,8 +156,9 @@ def logical_axis_rules(fsdp: str | None = None) -> tuple[tuple[str, str | None],
     Args:
       fsdp: the mesh axis for what the rules split over `fsdp`: None keeps it whole, "data" splits it.
     """
-    axes = {"model": "model", "fsdp": fsdp, None: None}
-    return ("batch", "data"), *((name, axes[axis]) for name, axis in DEFAULT_RULES)
+    axes: dict[Any, str | None] = {"model": "model", "fsdp": fsdp, None: None}
+    rules = ((name, axes[axis]) for name, axis in DEFAULT_RULES if name != "batch")
+    return ("batch", "data"), *rules
 
 
 def task_name(name: str, register_tasks: Callable[[], Any] | None = None) -> str:
