@@ -149,6 +149,17 @@ def test_a_data_files_lengths_count_before_and_behind_a_model_file(order):
     assert lengths == {"image": 384, "heatmaps": 512, "inputs": 128, "targets": 64}
 
 
+def test_every_model_can_train_under_t5x():
+    """Its file there is this project's own and the same adapter around it."""
+    files = {path.stem: path.read_text() for path in (ROOT / "gin/t5x").glob("*.gin")}
+    assert {*MODELS} == {name for name, text in files.items() if "MODEL =" in text}
+    for name in MODELS:
+        *_, include, adapter, model = files[name].splitlines()
+        assert include == f'include "gin/models/{name}.gin"'
+        assert adapter == "MODEL = @t5x_model.T5XModel()"
+        assert model == "t5x_model.T5XModel.model = @models.RichFeedbackModel()"
+
+
 def test_captions_train_no_head():
     model = load("base_augmented_prompt", "pretrain_captions")
     batch = specs(model, labels=gin.get_bindings("launch.precompile")["labels"])
