@@ -5,6 +5,7 @@ import seqio
 import gin
 import launch.benchmark_job
 import launch.eval_job
+import launch.infer_job
 import launch.precompile_job
 import launch.train_job
 import tasks.captioning
@@ -48,6 +49,7 @@ SOURCES = {
     "launch": (
         launch.benchmark_job.benchmark,
         launch.eval_job.evaluate,
+        launch.infer_job.infer,
         launch.precompile_job.precompile,
         launch.train_job.train_job,
     ),

@@ -28,7 +28,9 @@ class Overrides:
         return {name: value for name, value in dataclasses.asdict(self).items() if value is not None}
 
 
-def find_column(what: str, there: Sequence[str], overrides: Overrides, where: str) -> str:
+def find_column(
+    what: str, there: Sequence[str], overrides: Overrides, where: str, setting: str = "--{}-column"
+) -> str:
     """Finds the column of the uid, the image or the prompt.
 
     Args:
@@ -36,6 +38,7 @@ def find_column(what: str, there: Sequence[str], overrides: Overrides, where: st
         there: all columns.
         overrides: the user's choice.
         where: the file, for the error.
+        setting: what names a column, for the error.
 
     Raises:
         ValueError: if the column given is not there, or none was given and no name is likely.
@@ -48,7 +51,7 @@ def find_column(what: str, there: Sequence[str], overrides: Overrides, where: st
     if found is None:
         raise ValueError(
             f"no column of {where} looks like the {what} (there are: {', '.join(there)}); "
-            f"name it with --{what}-column"
+            f"name it with {setting.format(what)}"
         )
     return found
 
