@@ -10,7 +10,7 @@ from typing import Any
 
 from richhf.data.checks import Checker, RecordError
 from richhf.data.examples import FRAME, HEAD, parse_features, read_examples
-from richhf.data.prepare.columns import Overrides, find_column, guess_column
+from richhf.data.prepare.columns import LIKELY, Overrides, find_column, guess_column
 from richhf.data.prepare.files import list_files, refuse_pointers
 from richhf.data.prepare.images import SUFFIXES
 from richhf.data.prepare.problems import Kind
@@ -18,8 +18,6 @@ from richhf.data.prepare.text_tables import TABLES, column_names, read_lines
 from richhf.data.prepare.uids import to_uid
 from richhf.data.records import list_record_files
 from richhf.inference.inputs import OF_THE_FILE, Failure, Input, checked_prompt, file_input
-
-_SETTING = "{}_COLUMN"
 
 
 def find_inputs(
@@ -105,7 +103,7 @@ def _prompts_beside(
         found = ", ".join(str(one.relative_to(root)) for one in tables)
         raise ValueError(f"{root} holds the tables {found}: name the one with the prompts as TABLE.")
     if tables:
-        return _prompts_in(tables[0], columns)
+        return _prompts_in(tables[0], root, names, columns)
     texts = {name: (root / name).with_suffix(".txt") for name in names}
     if not any(text.is_file() for text in texts.values()):
         raise ValueError(
@@ -124,35 +122,51 @@ def _prompts_beside(
     return read
 
 
-def _prompts_in(table: Path, columns: Overrides) -> Callable[[str], str | None]:
-    """The prompts of a table by image: by its path in the folder, or else by its name without an ending."""
+def _prompts_in(
+    table: Path, root: Path, names: Sequence[str], columns: Overrides
+) -> Callable[[str], str | None]:
+    """The prompts of a table by image.
+
+    A line with the path of an image in the folder speaks of that image alone, any other of all images with
+    its uid (`to_uid`). Of several columns that could name images the one that names most is taken.
+    """
     there = column_names(table)
-    prompt_column = find_column("prompt", there, columns, str(table), _SETTING)
-    name_column = _image_column(table, there, columns, ("uid", "image"))
-    by_name: dict[str, Any] = {}
-    for _, row in read_lines(table):
-        if isinstance(row, dict) and (name := str(row.get(name_column) or "")):
-            for key in (name.removeprefix("./"), to_uid(name)):
-                by_name.setdefault(key, row.get(prompt_column))
-    return lambda name: by_name.get(name, by_name.get(to_uid(name)))
+    prompt_column = find_column("prompt", there, columns, str(table), "PROMPT_COLUMN")
+    candidates = [name for name in there if name.lower() in (*LIKELY["uid"], *LIKELY["image"])]
+    if columns.image is not None or not candidates:
+        candidates = [find_column("image", there, columns, str(table), "IMAGE_COLUMN")]
+    rows = [row for _, row in read_lines(table) if isinstance(row, dict)]
+    paths, uids = {*names}, {to_uid(name) for name in names}
 
+    def key(row: dict[str, Any], column: str) -> str:
+        name = str(row.get(column) or "").removeprefix("./")
+        return name if name in paths else to_uid(name)
 
-def _image_column(table: Path, there: Sequence[str], columns: Overrides, kinds: Sequence[str]) -> str:
-    """The column that names images; what names pictures and what names ids are alike, so both are tried."""
-    if columns.image is None:
-        for kind in kinds:
-            if found := guess_column(kind, there):
-                return found
-    return find_column("image", there, columns, str(table), _SETTING)
+    def named(column: str) -> int:
+        return len({key(row, column) for row in rows} & (paths | uids))
+
+    column = max(candidates, key=named)
+    if not named(column):
+        found = f"{rows[0].get(column)!r:.80}" if rows else "no line"
+        raise ValueError(
+            f"no line of {table} names an image of {root}: found {found} as {column}, but images such as "
+            f"{names[0]!r}. Name the column with IMAGE_COLUMN, or another table as TABLE."
+        )
+    prompts: dict[str, Any] = {}
+    for row in rows:
+        prompts.setdefault(key(row, column), row.get(prompt_column))
+    return lambda name: prompts.get(name, prompts.get(to_uid(name)))
 
 
 def _table_inputs(table: Path, columns: Overrides) -> Iterator[Input]:
     there = column_names(table)
-    prompt_column = find_column("prompt", there, columns, str(table), _SETTING)
-    image_column = _image_column(table, there, columns, ("image", "uid"))
+    prompt_column = find_column("prompt", there, columns, str(table), "PROMPT_COLUMN")
+    image_column = columns.image or guess_column("image", there) or guess_column("uid", there)
+    if columns.image is not None or image_column is None:
+        image_column = find_column("image", there, columns, str(table), "IMAGE_COLUMN")
     id_column = next((name for name in there if name.lower() in ("id", "uid", "key")), None)
     if columns.uid is not None:
-        id_column = find_column("uid", there, columns, str(table), _SETTING)
+        id_column = find_column("uid", there, columns, str(table), "ID_COLUMN")
     for index, row in read_lines(table):
         name = str(row.get(image_column) or "") if isinstance(row, dict) else ""
         if not name:

@@ -80,7 +80,7 @@ def _check_same(path: Path, manifest: Mapping[str, Any]) -> None:
     differences = [
         f"{name}: there {_shown(there, name)}, now {_shown(now, name)}"
         for name in {**now, **there}
-        if there.get(name) != now.get(name)
+        if name not in now or name not in there or now[name] != there[name]
     ]
     if differences:
         more = [f"... and {len(differences) - _LISTED} more"] if len(differences) > _LISTED else []

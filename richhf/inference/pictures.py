@@ -2,7 +2,7 @@
 
 One rule: the whole image becomes a square whatever its shape was (see `tasks.pictures`, which does the same
 in the input pipeline): averages of areas where both sides shrink, bilinear where both grow, antialiased
-bilinear elsewhere. Pixels are taken as they are stored: an Exif orientation, a colour profile and transparency
+bilinear elsewhere. Pixels are taken as they are stored: Exif orientation, colour profile and transparency
 are not looked at, as in training; of several frames the first counts.
 
 The arithmetic is that of TensorFlow's kernels (`resize_area_op.cc`, `resize_bilinear_op.cc`,
@@ -37,7 +37,7 @@ def decode_image(encoded: bytes, *, max_pixels: int = MAX_PIXELS) -> UInt8[np.nd
     Raises:
       UnusableImage: it is damaged, of an unknown format or too large.
     """
-    return to_rgb(load_image(encoded, max_pixels=max_pixels))
+    return to_rgb(load_image(encoded, max_pixels=max_pixels, setting="MAX_PIXELS"))
 
 
 def to_rgb(image: Image.Image) -> UInt8[np.ndarray, "h w 3"]:

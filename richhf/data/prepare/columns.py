@@ -49,8 +49,10 @@ def find_column(
         return given
     found = guess_column(what, there)
     if found is None:
+        matches = (difflib.get_close_matches(name, there, n=1, cutoff=0.75) for name in LIKELY[what])
+        near = next((f"the nearest is {found[0]!r}; " for found in matches if found), "")
         raise ValueError(
-            f"no column of {where} looks like the {what} (there are: {', '.join(there)}); "
+            f"no column of {where} looks like the {what} (there are: {', '.join(there)}); {near}"
             f"name it with {setting.format(what)}"
         )
     return found

@@ -73,28 +73,29 @@ def check_image(found: bytes, *, max_pixels: int, reencode: bool = False) -> Che
         image = load_image(found, max_pixels=max_pixels)
         kind = _format_of(image)
         convert = kind not in IMAGE_FORMATS or (reencode and kind != "PNG")
-        with _explained(found, max_pixels):
+        with _explained(found, f"expected at most {max_pixels:,} pixels"):
             encoded = _to_png(image) if convert else found
     return CheckedImage(encoded, convert, kind, image.width, image.height)
 
 
-def load_image(found: bytes, *, max_pixels: int) -> Image.Image:
+def load_image(found: bytes, *, max_pixels: int, setting: str = "--max-pixels") -> Image.Image:
     """Decodes an image after a look at its size; Pillow's warnings are left to the caller.
 
     Args:
         found: the encoded image.
         max_pixels: the most pixels to decode.
+        setting: what sets them, for the error.
 
     Raises:
         UnusableImage: if it has too many pixels or cannot be decoded.
     """
     formats = _formats()  # what fails here says nothing of the image
-    with _explained(found, max_pixels):
+    with _explained(found, f"expected at most {max_pixels:,} ({setting})"):
         image = Image.open(io.BytesIO(found), formats=formats)
         pixels = image.width * image.height
         if pixels > max_pixels:
             size = f"{image.width} x {image.height} = {pixels:,} pixels"
-            raise UnusableImage(Kind.BOMB, f"{size}; expected at most {max_pixels:,} (--max-pixels)")
+            raise UnusableImage(Kind.BOMB, f"{size}; expected at most {max_pixels:,} ({setting})")
         image.load()
         if _format_of(image) in IMAGE_FORMATS:
             verify_picture(found)
@@ -102,12 +103,12 @@ def load_image(found: bytes, *, max_pixels: int) -> Image.Image:
 
 
 @contextlib.contextmanager
-def _explained(found: bytes, max_pixels: int) -> Iterator[None]:
+def _explained(found: bytes, limit: str) -> Iterator[None]:
     """Turns what Pillow raises inside the block into `UnusableImage`."""
     try:
         yield
     except Image.DecompressionBombError as error:
-        raise UnusableImage(Kind.BOMB, f"{error}; expected at most {max_pixels:,} (--max-pixels)") from error
+        raise UnusableImage(Kind.BOMB, f"{error}; {limit}") from error
     except UnusableImage:
         raise
     except UNDECODABLE as error:
