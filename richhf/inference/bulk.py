@@ -6,6 +6,7 @@ A batch never spans two shards, so what a shard holds does not depend on which o
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
@@ -81,7 +82,8 @@ class Bulk:
         encoded = self._encoded([index for number in numbers for index in self._writer.indices(number)])
         unfinished: deque[_Shard] = deque()
         for number in numbers:
-            self._writer.begin(number)
+            with self._explained():
+                self._writer.begin(number)
             shard = _Shard(number)
             unfinished.append(shard)
             batch: list[tuple[int, Example]] = []
@@ -150,13 +152,25 @@ class Bulk:
 
     def _write(self, index: int, row: int, example: Example, arrays: Mapping[str, np.ndarray]) -> Row:
         prediction = read_prediction(arrays, row, example, self._encoder.vocabulary.decode)
-        return self._writer.add(index, self._inputs[index], prediction)
+        with self._explained():
+            return self._writer.add(index, self._inputs[index], prediction)
 
     def _finish(self, shard: "_Shard") -> None:
         while any(on_device is shard for on_device, *_ in self._on_device):
             self._collect()
         rows = [row.result() if isinstance(row, Future) else row for _, row in sorted(shard.rows.items())]
-        self._writer.finish(shard.number, rows)
+        with self._explained():
+            self._writer.finish(shard.number, rows)
+
+    @contextmanager
+    def _explained(self) -> Iterator[None]:
+        try:
+            yield
+        except OSError as error:
+            raise OSError(
+                f"{self._writer.folder} could not be written to: {error}\nShards that are there are "
+                "intact. Free space, then run the same command again to go on."
+            ) from error
 
 
 class _Shard:

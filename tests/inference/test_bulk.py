@@ -1,6 +1,7 @@
 import json
 import os
 import pathlib
+import shutil
 import signal
 import subprocess
 import sys
@@ -170,6 +171,16 @@ def test_a_job_that_is_killed_goes_on_to_the_same_bytes(job, pictures, tmp_path,
     assert 0 < len(list(parts.glob("shard-*"))) < 3
     assert list(parts.glob(".shard-*"))
     assert contents(job("parts", batch_size=1).folder) == expected
+
+
+def test_a_disk_that_fails_ends_the_job_with_the_next_move(job, predict, tmp_path):
+    def unplug(features):
+        shutil.rmtree(tmp_path / "out/.shard-00000-of-00003.tmp", ignore_errors=True)
+        return predict(features)
+
+    with pytest.raises(OSError, match=r"out could not be written to: .*\n.*run the same command again"):
+        job("out", predict=unplug)
+    assert not list((tmp_path / "out").glob("shard-*"))
 
 
 def test_strict_stops_at_the_first(job):

@@ -1,9 +1,11 @@
 """Inference, which knows no TensorFlow, sees what the input pipeline sees."""
 
 import dataclasses
+import io
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from richhf import feedback
 from richhf.data import records, words
@@ -67,6 +69,17 @@ def test_something_else_is_no_vocabulary(tmp_path):
     (tmp_path / "vocabulary.model").write_bytes(b"hello")
     with pytest.raises(ValueError, match=r"vocabulary\.model cannot be read: 5 bytes are no SentencePiece"):
         Vocabulary.read(tmp_path / "vocabulary.model")
+
+
+def test_files_pictures_and_pixels_are_alike(odd_records, folder):
+    encoder = Encoder(
+        Vocabulary.read(folder / "vocabulary.model"), variant="multi_head", image_size=24, prompt_length=30
+    )
+    encoded = odd_records[1][1].image
+    with Image.open(io.BytesIO(encoded)) as picture:
+        examples = [encoder(one, "a star") for one in (encoded, picture, np.asarray(picture))]
+    for example in examples[1:]:
+        np.testing.assert_array_equal(example.image, examples[0].image)
 
 
 def test_a_model_without_prompts_gets_none(folder, vocabulary):
