@@ -122,8 +122,8 @@ def file_input(name: str, path: Path, prompt: Any, label: str = "", failure: Fai
 def checked_prompt(prompt: Any) -> tuple[str, Failure | None]:
     """A prompt as text, and what is wrong with it."""
     if not isinstance(prompt, str) or not prompt.strip():
-        found = "an empty prompt" if prompt is not None else "none"
-        return "", Failure(Kind.NO_PROMPT, f"found {found}; expected the text that the image was made from")
+        detail = f"found {prompt!r:.80}; expected the text that the image was made from"
+        return "", Failure(Kind.NO_PROMPT, detail)
     try:
         prompt.encode()
     except UnicodeEncodeError:

@@ -45,6 +45,8 @@ def find_inputs(
     """
     path = Path(source)
     columns = Overrides(id_column, image_column, prompt_column)
+    if table and not path.is_dir():
+        raise ValueError(f"TABLE ({table}) has the prompts of a folder of images, but INPUT is {source}.")
     if any(mark in source for mark in "*?[") and not path.exists():
         found = list(_record_inputs(_matching(source)))
     elif path.is_dir():

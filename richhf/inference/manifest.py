@@ -52,7 +52,7 @@ def claim_folder(folder: str | os.PathLike, manifest: Mapping[str, Any], *, writ
 
 
 def describe(value: Any) -> Any:
-    """A configuration (dataclasses, dtypes, functions) as JSON values, nested by name."""
+    """A configuration (dataclasses, dtypes) as JSON values, nested by name."""
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
         return {field.name: describe(getattr(value, field.name)) for field in dataclasses.fields(value)}
     if isinstance(value, Mapping):

@@ -160,6 +160,12 @@ def test_columns_that_are_given(folder, tmp_path):
             find_inputs(str(tmp_path / "l.csv"), **given | {name: f"{near}s"})
 
 
+def test_a_table_of_prompts_belongs_to_a_folder(folder, tmp_path):
+    (tmp_path / "l.csv").write_text("image,prompt\npictures/a.png,a cat\n")
+    with pytest.raises(ValueError, match=r"TABLE .* has the prompts of a folder of images, but INPUT is"):
+        find_inputs(str(tmp_path / "l.csv"), table=str(tmp_path / "l.csv"))
+
+
 def test_the_fingerprint_tells_inputs_apart(folder):
     (folder / "a.txt").write_text("a cat")
     seen = [fingerprint(find_inputs(str(folder)))]
