@@ -1,4 +1,4 @@
-"""Kills launch.infer by SIGKILL, some shards and a random moment after its start, in one process and in two, and looks at what comes of it.
+"""Kills launch.infer at random moments by SIGKILL, in one process and in two, and compares what comes of it.
 
 python tests/benchmarks/infer_kills.py OUT --kills 6 -- \
     --gin_file=gin/models/tiny_multi_head.gin --gin_file=gin/data/synthetic.gin \
