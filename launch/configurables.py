@@ -5,6 +5,7 @@ import seqio
 import gin
 import launch.benchmark_job
 import launch.eval_job
+import launch.infer_job
 import launch.input_benchmark
 import launch.precompile_job
 import launch.step_benchmark
@@ -54,6 +55,7 @@ SOURCES = {
     "launch": (
         launch.benchmark_job.benchmark,
         launch.eval_job.evaluate,
+        launch.infer_job.infer,
         launch.precompile_job.precompile,
         launch.train_job.train_job,
     ),

@@ -15,7 +15,7 @@ import gin
 CONFIG_FILE = "config.gin"
 AS_TRAINED = ("SEE_PROMPT", "SCAN_LAYERS")
 """Macros that must not change after training: what is fed, and how parameters are laid out."""
-BARE_WORD = re.compile(r"[\w./~:+-]+")
+BARE_WORD = re.compile(r"[\w./~:+*?-]+")
 
 
 class ConfigError(ValueError):

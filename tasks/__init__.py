@@ -9,5 +9,5 @@
 What they share, in the order in which an example meets it: `sources` (records), `corruption` (prompts changed
 on purpose, in training), `preprocessors` (labels, tokens), `pictures` (arrays of the sides asked for),
 `augmentation` (pictures changed by chance, in training), `registration` (the tasks put together), `metrics`.
-This is the only room that knows how a task string is put before a prompt.
+How a task string is put before a prompt is said in `richhf.data.prompts`, as inference needs it too.
 """

@@ -21,12 +21,12 @@ import tensorflow as tf
 
 from richhf import feedback
 from richhf.data.features import map_side
+from richhf.data.prompts import ROWS, as_prefix
 from tasks import sources
 from tasks.augmentation import Augmentation
 from tasks.chance import CAPTION_SALT, map_by_chance
 from tasks.pictures import picture_steps
-from tasks.preprocessors import as_prefix
-from tasks.registration import ROWS, make_room, task_features
+from tasks.registration import make_room, task_features
 from tasks.richhf18k import T5_VOCABULARY
 
 TFDS_NAME = "coco_captions/2014:1.1.0"

@@ -12,22 +12,13 @@ import tensorflow as tf
 
 from richhf import feedback
 from richhf.data import records, words
+from richhf.data.prompts import PromptRows
 from tasks.tokens import WordTokenizer, label_tokens
 
 COPY = "copy_prompt"
 """Boolean feature of examples whose keyword target is the bare prompt (the decoder learns to copy first)."""
 SHOWN = {"prompt": "shown_prompt", "prompt_misalignment_label": "shown_label"}
 """The record's prompt and label, which tell what the image shows, also where the prompt is corrupted."""
-
-
-def prefix(output: str) -> str:
-    """What is put before the prompt to ask for one output, as in `plausibility score: a red cat`."""
-    return as_prefix(feedback.TASK_STRINGS[output])
-
-
-def as_prefix(task_string: str) -> str:
-    """A task string as it stands before a prompt."""
-    return f"{task_string}: "
 
 
 @seqio.map_over_dataset(num_parallel_calls=None)
@@ -125,15 +116,8 @@ class PromptEncoder:
         source, target = output_features["inputs"].vocabulary, output_features["targets"].vocabulary
         self.tokenizer = WordTokenizer(source)
         self.target_vocabulary = target
-        self.eos, self.target_eos = source.eos_id, target.eos_id
-        self.prefixes = [list(source.encode(prefix(name))) if name else [] for name in outputs]
-        self.input_length, self.target_length = lengths.get("inputs"), lengths.get("targets")
-        longest = max(map(len, self.prefixes)) + 2
-        if self.input_length is not None and self.input_length < longest:
-            raise ValueError(
-                f"TASK_FEATURE_LENGTHS['inputs'] is {self.input_length}: with this vocabulary the "
-                f"longest task string, one token of the prompt and the end mark need {longest}."
-            )
+        self.target_eos, self.target_length = target.eos_id, lengths.get("targets")
+        self.rows = PromptRows(source.encode, source.eos_id, outputs, lengths.get("inputs"))
 
     def __call__(
         self,
@@ -153,10 +137,10 @@ class PromptEncoder:
             shown_ids, shown_labels, _ = own
         else:
             shown_ids, shown_labels, _ = self._labelled(shown_prompt.decode(), shown_label)
-        shown = np.array(shown_ids, np.int32)[shown_labels == 0][: self.input_length]
+        shown = np.array(shown_ids, np.int32)[shown_labels == 0][: self.rows.length]
         if not self.see_prompt:
             ids, labels = [], labels[:0]
-        inputs, word_labels, fits = self._rows(ids, labels)
+        inputs, word_labels, fits = self._inputs(ids, labels)
         marked = words.mark_misaligned(text, flags or [False] * len(words.split_words(text)))
         targets = []
         if flags is not None and fits:
@@ -175,14 +159,11 @@ class PromptEncoder:
             return ids, np.full(len(ids), -1, np.int32), None
         return ids, label_tokens(text, spans, flags, len(ids)), flags
 
-    def _rows(self, ids: list[int], labels: np.ndarray) -> tuple[np.ndarray, np.ndarray, bool]:
-        length = self.input_length or max(map(len, self.prefixes)) + len(ids) + 1
-        inputs = np.zeros((len(self.prefixes), length), np.int32)
-        for row, before in zip(inputs, self.prefixes, strict=True):
-            tokens = [*before, *ids][: length - 1]
-            row[: len(tokens) + 1] = [*tokens, self.eos]
+    def _inputs(self, ids: list[int], labels: np.ndarray) -> tuple[np.ndarray, np.ndarray, bool]:
+        inputs = self.rows(ids)
+        length = inputs.shape[1]
         word_labels = np.full(length, -1, np.int32)
-        start = len(self.prefixes[-1])
+        start = len(self.rows.prefixes[-1])
         end = min(start + len(ids), length - 1)
         word_labels[start:end] = labels[: end - start]
         return inputs, word_labels, start + len(ids) < length

@@ -7,12 +7,10 @@ import seqio
 import tensorflow as tf
 
 from richhf import feedback
+from richhf.data.prompts import ROWS
 from tasks import corruption, metrics, preprocessors, sources
 from tasks.augmentation import Augmentation
 from tasks.pictures import picture_steps
-
-ROWS = {feedback.MULTI_HEAD: (None,), feedback.AUGMENTED_PROMPT: feedback.OUTPUTS}
-"""The rows of `inputs`: the prompt alone, or one row an output with its task string before the prompt."""
 
 
 def add_tasks(

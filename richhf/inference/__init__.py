@@ -1,6 +1,32 @@
-"""From a trained model to something a person sees: report pages and the pictures in them."""
+"""From a trained model to something a person sees: feedback on images, report pages, pictures in them."""
 
+from richhf.inference.bulk import Bulk
+from richhf.inference.encoder import Encoder, Example, stack_examples
 from richhf.inference.gallery import GalleryExample
+from richhf.inference.inputs import Failure, Input
+from richhf.inference.listing import find_inputs
+from richhf.inference.predictions import Prediction, output_names, read_prediction
 from richhf.inference.report import write_report
+from richhf.inference.shards import ShardWriter, read_rows
+from richhf.inference.vocabulary import Vocabulary
 
-__all__ = ["GalleryExample", "write_report"]
+__all__ = [  # noqa: RUF022 (grouped by what they are)
+    # From images and prompts to feedback.
+    "Encoder",
+    "Example",
+    "Prediction",
+    "Vocabulary",
+    "output_names",
+    "read_prediction",
+    "stack_examples",
+    # On many images, in shards.
+    "Bulk",
+    "Failure",
+    "Input",
+    "ShardWriter",
+    "find_inputs",
+    "read_rows",
+    # Report pages.
+    "GalleryExample",
+    "write_report",
+]

@@ -3,8 +3,8 @@ import pytest
 import seqio
 
 from richhf import feedback
-from tasks.preprocessors import PromptEncoder, prefix
-from tasks.registration import ROWS
+from richhf.data.prompts import ROWS, prefix
+from tasks.preprocessors import PromptEncoder
 
 PROMPT, LABEL = b"a red square", b"1 0 1"
 

@@ -28,7 +28,9 @@ class Overrides:
         return {name: value for name, value in dataclasses.asdict(self).items() if value is not None}
 
 
-def find_column(what: str, there: Sequence[str], overrides: Overrides, where: str) -> str:
+def find_column(
+    what: str, there: Sequence[str], overrides: Overrides, where: str, setting: str = "--{}-column"
+) -> str:
     """Finds the column of the uid, the image or the prompt.
 
     Args:
@@ -36,6 +38,7 @@ def find_column(what: str, there: Sequence[str], overrides: Overrides, where: st
         there: all columns.
         overrides: the user's choice.
         where: the file, for the error.
+        setting: what names a column, for the error.
 
     Raises:
         ValueError: if the column given is not there, or none was given and no name is likely.
@@ -46,9 +49,11 @@ def find_column(what: str, there: Sequence[str], overrides: Overrides, where: st
         return given
     found = guess_column(what, there)
     if found is None:
+        matches = (difflib.get_close_matches(name, there, n=1, cutoff=0.75) for name in LIKELY[what])
+        near = next((f"the nearest is {found[0]!r}; " for found in matches if found), "")
         raise ValueError(
-            f"no column of {where} looks like the {what} (there are: {', '.join(there)}); "
-            f"name it with --{what}-column"
+            f"no column of {where} looks like the {what} (there are: {', '.join(there)}); {near}"
+            f"name it with {setting.format(what)}"
         )
     return found
 

@@ -1,19 +1,17 @@
 """A folder of images named by uid, and a table of uid and prompt."""
 
-import csv
-import json
 import pathlib
 from collections.abc import Iterator, Set
-from typing import Any, TextIO
+from typing import Any
 
 from richhf.data.dataset_info import sha256
 from richhf.data.prepare import files, images
 from richhf.data.prepare.columns import Overrides, find_column
 from richhf.data.prepare.problems import Kind, Note, Problem
 from richhf.data.prepare.source import Item, Piece, Source
+from richhf.data.prepare.text_tables import TABLES, column_names, read_lines
 from richhf.data.prepare.uids import to_uid
 
-TABLES = (".csv", ".tsv", ".jsonl", ".ndjson")
 _IMAGES = 64  # images of a piece
 
 
@@ -49,7 +47,7 @@ class Folder(Source):
         self.table = table or _only_table(root)
         if not self.table.is_file():
             raise FileNotFoundError(f"{self.table} is not a file; expected a table of uid and prompt")
-        self._columns = _table_columns(self.table, overrides)
+        self._columns = _columns_of(self.table, overrides)
         self.prompts: dict[str, str] = {}
         self.wanted_names: list[str] = []
 
@@ -94,18 +92,8 @@ def _only_table(root: pathlib.Path) -> pathlib.Path:
     return root / tables[0]
 
 
-def _table_columns(table: pathlib.Path, overrides: Overrides) -> tuple[str, str]:
-    """The columns of uid and prompt, by the head of a table or the first line that is an object."""
-    there: list[str] = []
-    with _open(table) as lines:
-        if _is_json(table):
-            objects = (value for value in map(_parse_json, lines) if isinstance(value, dict))
-            there = list(next(objects, {}))
-        else:
-            there = next(csv.reader(lines, delimiter=_delimiter(table)), [])
-    if not there:
-        kind = "JSON objects, one a line" if _is_json(table) else "columns named in its first line"
-        raise ValueError(f"{table} has no {kind}; expected a uid and a prompt in each line")
+def _columns_of(table: pathlib.Path, overrides: Overrides) -> tuple[str, str]:
+    there = column_names(table)
     uid, prompt = (find_column(what, there, overrides, str(table)) for what in ("uid", "prompt"))
     return uid, prompt
 
@@ -115,7 +103,7 @@ def _read_prompts(
 ) -> dict[str, str]:
     """Reads the prompts of wanted uids; of lines that disagree the first counts."""
     prompts: dict[str, str] = {}
-    for index, row in _read_rows(table):
+    for index, row in read_lines(table):
         uid, prompt = (row.get(name) if isinstance(row, dict) else None for name in columns)
         uid = to_uid(uid)
         if not uid or not isinstance(prompt, str) or not prompt.strip():
@@ -125,39 +113,3 @@ def _read_prompts(
             detail = f"found {prompt!r:.80}; expected {prompts[uid]!r:.80} as in an earlier line"
             note(Problem(Kind.TABLE, table.name, index, detail, uid))
     return prompts
-
-
-def _read_rows(table: pathlib.Path) -> Iterator[tuple[int, Any]]:
-    """Yields the index of each line (from 0, without the head of a table) and its values."""
-    with _open(table) as lines:
-        if _is_json(table):
-            for index, line in enumerate(lines):
-                if line.strip():
-                    yield index, _parse_json(line)
-            return
-        rows = csv.reader(lines, delimiter=_delimiter(table))
-        head = next(rows)
-        for index, row in enumerate(rows):
-            if row:
-                yield index, dict(zip(head, row, strict=False))
-
-
-def _open(table: pathlib.Path) -> TextIO:
-    """Opens a table; bytes that are not UTF-8 give text that no record takes."""
-    csv.field_size_limit(1 << 30)
-    return table.open(encoding="utf-8-sig", errors="surrogateescape", newline="")
-
-
-def _parse_json(line: str) -> Any:
-    try:
-        return json.loads(line)
-    except ValueError:
-        return line.rstrip()
-
-
-def _is_json(table: pathlib.Path) -> bool:
-    return table.suffix.lower() in (".jsonl", ".ndjson")
-
-
-def _delimiter(table: pathlib.Path) -> str:
-    return "\t" if table.suffix.lower() == ".tsv" else ","

@@ -1,9 +1,11 @@
 """Whether an image can be used, and as which bytes."""
 
+import contextlib
 import dataclasses
 import functools
 import io
 import warnings
+from collections.abc import Iterator
 
 from PIL import Image
 
@@ -65,31 +67,60 @@ def check_image(found: bytes, *, max_pixels: int, reencode: bool = False) -> Che
     Raises:
         UnusableImage: if it has too many pixels or cannot be decoded.
     """
-    formats = _formats()  # what fails here says nothing of the image
-    try:
-        with warnings.catch_warnings():
-            # Pillow warns of sizes that `max_pixels` decides on, and of oddities that do no harm.
-            warnings.simplefilter("ignore")
-            image = Image.open(io.BytesIO(found), formats=formats)
-            pixels = image.width * image.height
-            if pixels > max_pixels:
-                size = f"{image.width} x {image.height} = {pixels:,} pixels"
-                raise UnusableImage(Kind.BOMB, f"{size}; expected at most {max_pixels:,} (--max-pixels)")
-            image.load()
-            # A JPEG with further pictures after the first (MPO) is a JPEG to all who read it.
-            kind = "JPEG" if image.format == "MPO" else str(image.format)
-            if kind in IMAGE_FORMATS:
-                verify_picture(found)
-            convert = kind not in IMAGE_FORMATS or (reencode and kind != "PNG")
+    with warnings.catch_warnings():
+        # Pillow warns of sizes that `max_pixels` decides on, and of oddities that do no harm.
+        warnings.simplefilter("ignore")
+        image = load_image(found, max_pixels=max_pixels)
+        kind = _format_of(image)
+        convert = kind not in IMAGE_FORMATS or (reencode and kind != "PNG")
+        with _explained(found, f"expected at most {max_pixels:,} pixels"):
             encoded = _to_png(image) if convert else found
+    return CheckedImage(encoded, convert, kind, image.width, image.height)
+
+
+def load_image(found: bytes, *, max_pixels: int, setting: str = "--max-pixels") -> Image.Image:
+    """Decodes an image after a look at its size; Pillow's warnings are left to the caller.
+
+    Args:
+        found: the encoded image.
+        max_pixels: the most pixels to decode.
+        setting: what sets them, for the error.
+
+    Raises:
+        UnusableImage: if it has too many pixels or cannot be decoded.
+    """
+    formats = _formats()  # what fails here says nothing of the image
+    with _explained(found, f"expected at most {max_pixels:,} ({setting})"):
+        image = Image.open(io.BytesIO(found), formats=formats)
+        pixels = image.width * image.height
+        if pixels > max_pixels:
+            size = f"{image.width} x {image.height} = {pixels:,} pixels"
+            raise UnusableImage(Kind.BOMB, f"{size}; expected at most {max_pixels:,} ({setting})")
+        image.load()
+        if _format_of(image) in IMAGE_FORMATS:
+            verify_picture(found)
+    return image
+
+
+@contextlib.contextmanager
+def _explained(found: bytes, limit: str) -> Iterator[None]:
+    """Turns what Pillow raises inside the block into `UnusableImage`."""
+    try:
+        yield
     except Image.DecompressionBombError as error:
-        raise UnusableImage(Kind.BOMB, f"{error}; expected at most {max_pixels:,} (--max-pixels)") from error
+        raise UnusableImage(Kind.BOMB, f"{error}; {limit}") from error
     except UnusableImage:
         raise
     except UNDECODABLE as error:
         detail = f"{len(found):,} bytes starting with {found[:8]!r} cannot be decoded ({reason(error)})"
         raise UnusableImage(Kind.IMAGE, f"{detail}; expected {', '.join(_READ)}") from error
-    return CheckedImage(encoded, convert, kind, image.width, image.height)
+
+
+def _format_of(image: Image.Image) -> str:
+    """The format as Pillow names it; a JPEG with further pictures after the first (MPO) is a JPEG to all who
+    read it.
+    """
+    return "JPEG" if image.format == "MPO" else str(image.format)
 
 
 def image_size(found: bytes) -> tuple[int, int] | None:

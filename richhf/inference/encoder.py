@@ -1,0 +1,99 @@
+"""From an image and a prompt to what the model takes, without TensorFlow: the features of the SeqIO tasks."""
+
+import dataclasses
+from collections.abc import Sequence
+
+import numpy as np
+from jaxtyping import Int32, UInt8
+from PIL import Image
+
+from richhf.data.prompts import ROWS, PromptRows
+from richhf.inference.pictures import MAX_PIXELS, decode_image, fit_image, to_rgb
+from richhf.inference.vocabulary import Vocabulary
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Example:
+    """One image with its prompt, as the model takes them.
+
+    Attributes:
+      image: uint8 [s s 3], the whole image as a square.
+      tokens: int32 [t l], the prompt rows.
+      prompt: the text.
+      image_size: (height, width) of the image as it was given.
+    """
+
+    image: UInt8[np.ndarray, "s s 3"]
+    tokens: Int32[np.ndarray, "t l"]
+    prompt: str
+    image_size: tuple[int, int]
+
+
+class Encoder:
+    """Makes examples for one model.
+
+    Attributes:
+      vocabulary: of the prompts, and of the keywords that the model answers with.
+    """
+
+    def __init__(
+        self,
+        vocabulary: Vocabulary,
+        *,
+        variant: str,
+        image_size: int,
+        prompt_length: int,
+        see_prompt: bool = True,
+        max_pixels: int = MAX_PIXELS,
+    ):
+        """An encoder; thread-safe.
+
+        Args:
+          vocabulary: that of the training.
+          variant: of `VARIANTS`.
+          image_size: side of the model's square in pixels.
+          prompt_length: tokens of a prompt row; longer prompts are cut.
+          see_prompt: False for a model that was trained without prompts.
+          max_pixels: larger images are not decoded.
+
+        Raises:
+          ValueError: a prompt row is too short for the task strings.
+        """
+        self.vocabulary = vocabulary
+        self._rows = PromptRows(vocabulary.encode, vocabulary.eos_id, ROWS[variant], prompt_length)
+        self._side, self._see_prompt, self._max_pixels = image_size, see_prompt, max_pixels
+
+    def __call__(self, image: bytes | Image.Image | UInt8[np.ndarray, "h w 3"], prompt: str) -> Example:
+        """Encodes one image and its prompt.
+
+        Args:
+          image: the content of an image file, a picture of any mode, or pixels; of any size and shape.
+          prompt: the text it was made from.
+
+        Raises:
+          UnusableImage: a file's content cannot be decoded or is too large.
+        """
+        if isinstance(image, bytes):
+            image = decode_image(image, max_pixels=self._max_pixels)
+        elif isinstance(image, Image.Image):
+            image = to_rgb(image)
+        tokens = self._rows(self.vocabulary.encode(prompt) if self._see_prompt else [])
+        return Example(fit_image(image, self._side), tokens, prompt, (image.shape[0], image.shape[1]))
+
+
+def stack_examples(examples: Sequence[Example], batch_size: int) -> dict[str, np.ndarray]:
+    """A batch of one static shape, as the model's `predict_batch` takes it.
+
+    Args:
+      examples: up to `batch_size`, at least one. The last one fills the batch up: unlike an empty one it
+        lets decoding stop when the others do.
+      batch_size: number of rows.
+
+    Returns:
+      `image` uint8 [b s s 3] and `encoder_input_tokens` int32 [b t l].
+    """
+    rows = [*examples, *[examples[-1]] * (batch_size - len(examples))]
+    return {
+        "image": np.stack([example.image for example in rows]),
+        "encoder_input_tokens": np.stack([example.tokens for example in rows]),
+    }

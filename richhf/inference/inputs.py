@@ -1,0 +1,131 @@
+"""One image with its prompt, wherever it lies, and what can be wrong with it."""
+
+import dataclasses
+import errno
+import hashlib
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from richhf.data.checks import Checker
+from richhf.data.examples import parse_features
+from richhf.data.prepare.problems import Kind
+
+OF_THE_FILE = (
+    *(errno.ENOENT, errno.ENOTDIR, errno.EISDIR, errno.ELOOP, errno.ENAMETOOLONG),
+    *(errno.EACCES, errno.EPERM, errno.ENXIO),
+)
+"""System errors that are about one file; all others (a full disk, a lost network drive) end the job."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Failure:
+    """Why there is no feedback on an input.
+
+    Attributes:
+      kind: what is wrong, of a small number of kinds.
+      detail: what was found and what was expected.
+    """
+
+    kind: Kind
+    detail: str
+
+    def __str__(self) -> str:
+        return f"{self.kind}: {self.detail}"
+
+
+class UnusableInput(ValueError):
+    """An input whose image cannot be had.
+
+    Attributes:
+      failure: why.
+    """
+
+    def __init__(self, failure: Failure):
+        super().__init__(failure)
+        self.failure = failure
+
+
+@dataclasses.dataclass(frozen=True)
+class Input:
+    """One image and its prompt.
+
+    Attributes:
+      id: as the table or the record calls it, or else the image's name.
+      image: path of the image as it was given; of a record its file and index.
+      prompt: the text, "" if there is none.
+      path: the file that holds the image.
+      start: where the image's record starts in the file, for record files.
+      size: bytes of the image file or record; -1 if there is none.
+      failure: what is known to be wrong before anything is decoded.
+    """
+
+    id: str
+    image: str
+    prompt: str
+    path: Path
+    start: int | None = None
+    size: int = -1
+    failure: Failure | None = None
+
+    def read(self) -> bytes:
+        """The encoded image.
+
+        Raises:
+          UnusableInput: it cannot be had.
+          OSError: the system cannot read, and that is not about this file alone.
+        """
+        if self.failure:
+            raise UnusableInput(self.failure)
+        try:
+            if self.start is None:
+                return self.path.read_bytes()
+            with self.path.open("rb") as file:
+                file.seek(self.start)
+                serialized = file.read(self.size)
+        except ValueError as error:  # a null byte in the path
+            raise UnusableInput(no_file(self.image)) from error
+        except OSError as error:
+            if error.errno not in OF_THE_FILE:
+                raise
+            raise UnusableInput(no_file(self.image, error.strerror)) from error
+        check = Checker(self.image, 0)
+        return check.value(parse_features(serialized, check), "image", "bytes_list")
+
+
+def fingerprint(inputs: Sequence[Input]) -> str:
+    """A checksum of names, prompts and sizes in their order; what the images show is not looked at."""
+    digest = hashlib.sha256()
+    for one in inputs:
+        fields = (one.id, one.image, one.prompt, one.size, one.failure and one.failure.kind.value)
+        digest.update(repr(fields).encode(errors="backslashreplace"))
+    return digest.hexdigest()
+
+
+def no_file(name: str, why: str | None = "No such file or directory") -> Failure:
+    """The failure of an image that no file holds."""
+    return Failure(Kind.NO_IMAGE, f"{name!r}: {why}; expected the path of an image file")
+
+
+def file_input(name: str, path: Path, prompt: Any, label: str = "", failure: Failure | None = None) -> Input:
+    """An input whose image is a file."""
+    try:
+        size = path.stat().st_size
+    except (OSError, ValueError) as error:
+        if isinstance(error, OSError) and error.errno not in OF_THE_FILE:
+            raise
+        size, failure = -1, failure or no_file(name)
+    text, wrong = checked_prompt(prompt)
+    return Input(label or name, name, text, path, size=size, failure=failure or wrong)
+
+
+def checked_prompt(prompt: Any) -> tuple[str, Failure | None]:
+    """A prompt as text, and what is wrong with it."""
+    if not isinstance(prompt, str) or not prompt.strip():
+        detail = f"found {prompt!r:.80}; expected the text that the image was made from"
+        return "", Failure(Kind.NO_PROMPT, detail)
+    try:
+        prompt.encode()
+    except UnicodeEncodeError:
+        return prompt, Failure(Kind.NO_PROMPT, f"found {prompt!r:.80}; expected UTF-8 text")
+    return prompt, None

@@ -1,0 +1,228 @@
+"""What feedback is wanted on: images and prompts from a folder, a table or record files, all listed first.
+
+Nothing is left out: an input that cannot be used is listed with what is wrong with it.
+"""
+
+import difflib
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+from richhf.data.checks import Checker, RecordError
+from richhf.data.examples import FRAME, HEAD, parse_features, read_examples
+from richhf.data.prepare.columns import LIKELY, Overrides, find_column, guess_column
+from richhf.data.prepare.files import list_files, refuse_pointers
+from richhf.data.prepare.images import SUFFIXES
+from richhf.data.prepare.problems import Kind
+from richhf.data.prepare.text_tables import TABLES, column_names, read_lines
+from richhf.data.prepare.uids import to_uid
+from richhf.data.records import list_record_files
+from richhf.inference.inputs import OF_THE_FILE, Failure, Input, checked_prompt, file_input
+
+
+def find_inputs(
+    source: str,
+    *,
+    table: str | None = None,
+    id_column: str | None = None,
+    image_column: str | None = None,
+    prompt_column: str | None = None,
+) -> list[Input]:
+    """Lists inputs, in an order that is always the same.
+
+    Args:
+      source: a folder of images; a table with a column of image paths, relative to its folder, and one of
+        prompts; a record file, a folder of them, or a pattern such as `data/test-*`.
+      table: prompts of the images in a folder, by their names. None: the only table in it, or else a `.txt`
+        of the same stem beside each image.
+      id_column: of a table; None: guessed, and optional.
+      image_column: of a table; None: guessed.
+      prompt_column: of a table; None: guessed.
+
+    Raises:
+      ValueError: nothing is found, or no column of a table looks like what is needed.
+      FileNotFoundError: there is no such file or folder.
+    """
+    path = Path(source)
+    columns = Overrides(id_column, image_column, prompt_column)
+    if table and not path.is_dir():
+        raise ValueError(f"TABLE ({table}) has the prompts of a folder of images, but INPUT is {source}.")
+    if any(mark in source for mark in "*?[") and not path.exists():
+        found = list(_record_inputs(_matching(source)))
+    elif path.is_dir():
+        images = list_files(path, SUFFIXES)
+        records = sorted(name.name for name in path.glob("*.tfrecord*"))
+        if images and records:
+            raise ValueError(
+                f"{source} holds images ({images[0]}) and record files ({records[0]}): name the one kind by "
+                f"a pattern, such as {path / '*.tfrecord*'}, or give a folder of its own."
+            )
+        if not images and not records:
+            raise ValueError(
+                f"{source} holds nothing to look at: expected images ({', '.join(sorted(SUFFIXES))}) or "
+                "record files (*.tfrecord*)."
+            )
+        found = list(
+            _folder_inputs(path, images, table, columns)
+            if images
+            else _record_inputs(list_record_files(path))
+        )
+    elif not path.is_file():
+        there = [one.name for one in path.parent.iterdir()] if path.parent.is_dir() else []
+        raise FileNotFoundError(f"{source} does not exist.{_near(path.name, there)} {_EXPECTED}")
+    elif path.suffix.lower() in TABLES:
+        found = list(_table_inputs(path, columns))
+    elif ".tfrecord" in path.name:
+        found = list(_record_inputs([path]))
+    else:
+        raise ValueError(f"{source} is a file of an unknown kind. {_EXPECTED}")
+    if not found:
+        raise ValueError(f"{source} holds no input: expected at least one image with its prompt.")
+    return found
+
+
+_EXPECTED = (
+    f"Expected a folder of images, a table ({', '.join(TABLES)}) of image paths and prompts, or record files "
+    "(*.tfrecord*)."
+)
+
+
+def _folder_inputs(root: Path, names: list[str], table: str | None, columns: Overrides) -> Iterator[Input]:
+    refuse_pointers(root, names[:1])
+    prompt_of = _prompts_beside(root, names, table, columns)
+    for name in names:
+        yield file_input(name, root / name, prompt_of(name))
+
+
+def _prompts_beside(
+    root: Path, names: list[str], table: str | None, columns: Overrides
+) -> Callable[[str], str | None]:
+    """What gives an image's prompt: a table's lines, or text files."""
+    tables = [Path(table)] if table else [root / name for name in list_files(root, TABLES)]
+    if table and not tables[0].is_file():
+        raise FileNotFoundError(f"{table} does not exist; TABLE is a table of image names and prompts.")
+    if len(tables) > 1:
+        found = ", ".join(str(one.relative_to(root)) for one in tables)
+        raise ValueError(f"{root} holds the tables {found}: name the one with the prompts as TABLE.")
+    if tables:
+        return _prompts_in(tables[0], root, names, columns)
+    texts = {name: (root / name).with_suffix(".txt") for name in names}
+    if not any(text.is_file() for text in texts.values()):
+        raise ValueError(
+            f"{root} holds images but no prompts: expected a table of image names and prompts "
+            f"({', '.join(TABLES)}; or elsewhere, as TABLE), or {texts[names[0]].name} beside {names[0]}."
+        )
+
+    def read(name: str) -> str | None:
+        try:
+            return texts[name].read_text(encoding="utf-8-sig", errors="surrogateescape").strip()
+        except OSError as error:
+            if error.errno not in OF_THE_FILE:
+                raise
+            return None
+
+    return read
+
+
+def _prompts_in(
+    table: Path, root: Path, names: Sequence[str], columns: Overrides
+) -> Callable[[str], str | None]:
+    """The prompts of a table by image.
+
+    A line with the path of an image in the folder speaks of that image alone, any other of all images with
+    its uid (`to_uid`). Of several columns that could name images the one that names most is taken.
+    """
+    there = column_names(table)
+    prompt_column = find_column("prompt", there, columns, str(table), "PROMPT_COLUMN")
+    candidates = [name for name in there if name.lower() in (*LIKELY["uid"], *LIKELY["image"])]
+    if columns.image is not None or not candidates:
+        candidates = [find_column("image", there, columns, str(table), "IMAGE_COLUMN")]
+    rows = [row for _, row in read_lines(table) if isinstance(row, dict)]
+    paths, uids = {*names}, {to_uid(name) for name in names}
+
+    def key(row: dict[str, Any], column: str) -> str:
+        name = str(row.get(column) or "").removeprefix("./")
+        return name if name in paths else to_uid(name)
+
+    def named(column: str) -> int:
+        return len({key(row, column) for row in rows} & (paths | uids))
+
+    column = max(candidates, key=named)
+    if not named(column):
+        found = f"{rows[0].get(column)!r:.80}" if rows else "no line"
+        raise ValueError(
+            f"no line of {table} names an image of {root}: found {found} as {column}, but images such as "
+            f"{names[0]!r}. Name the column with IMAGE_COLUMN, or another table as TABLE."
+        )
+    prompts: dict[str, Any] = {}
+    for row in rows:
+        prompts.setdefault(key(row, column), row.get(prompt_column))
+    return lambda name: prompts.get(name, prompts.get(to_uid(name)))
+
+
+def _table_inputs(table: Path, columns: Overrides) -> Iterator[Input]:
+    there = column_names(table)
+    prompt_column = find_column("prompt", there, columns, str(table), "PROMPT_COLUMN")
+    image_column = columns.image or guess_column("image", there) or guess_column("uid", there)
+    if columns.image is not None or image_column is None:
+        image_column = find_column("image", there, columns, str(table), "IMAGE_COLUMN")
+    id_column = next((name for name in there if name.lower() in ("id", "uid", "key")), None)
+    if columns.uid is not None:
+        id_column = find_column("uid", there, columns, str(table), "ID_COLUMN")
+    for index, row in read_lines(table):
+        name = str(row.get(image_column) or "") if isinstance(row, dict) else ""
+        if not name:
+            expected = f"expected {image_column} and {prompt_column}"
+            failure = Failure(Kind.TABLE, f"{table.name}, line {index}: found {row!r:.80}; {expected}")
+            yield Input(f"{table.name}:{index}", "", "", table, failure=failure)
+            continue
+        label = str(row.get(id_column) or "") if id_column else ""
+        yield file_input(name, table.parent / name, row.get(prompt_column), label)
+
+
+def _near(name: str, there: Sequence[str]) -> str:
+    found = difflib.get_close_matches(name, there, n=1, cutoff=0.5)
+    return f" Did you mean {found[0]!r}?" if found else ""
+
+
+def _matching(pattern: str) -> list[Path]:
+    parent = Path(pattern).parent
+    files = sorted(path for path in parent.glob(Path(pattern).name) if path.is_file())
+    if not files:
+        there = [path.name for path in parent.iterdir()] if parent.is_dir() else []
+        raise FileNotFoundError(
+            f"nothing matches {pattern}.{_near(Path(pattern).name, there)} Expected record files."
+        )
+    return files
+
+
+def _record_inputs(files: Iterable[Path]) -> Iterator[Input]:
+    for file in files:
+        damages: list[RecordError] = []
+        start = index = 0
+        for index, serialized in enumerate(read_examples(str(file), damages.append), start=1):
+            yield _record_input(file, index - 1, start + HEAD, serialized)
+            start += len(serialized) + FRAME
+        for damage in damages:
+            # What a record file holds behind damage cannot be counted: one input stands for it.
+            name = f"{file.name}:{damage.index}"
+            failure = Failure(Kind.DAMAGED_FILE, f"found {damage.found}; expected {damage.expected}")
+            yield Input(name, name, "", file, start=start, failure=failure)
+
+
+def _record_input(file: Path, index: int, start: int, serialized: bytes) -> Input:
+    """An input from a record, of which its image, its prompt and its name are read and nothing else."""
+    check, name = Checker(file.name, index), f"{file.name}:{index}"
+    label, text, failure = name, "", None
+    try:
+        features = parse_features(serialized, check)
+        if "filename" in features:
+            label = check.text(features, "filename")
+        if "image" not in features:
+            failure = Failure(Kind.NO_IMAGE, "found a record without one; join the labels with images first")
+        else:
+            check.value(features, "image", "bytes_list")
+            text, failure = checked_prompt(check.text(features, "prompt") if "prompt" in features else None)
+    except RecordError as error:
+        failure = Failure(Kind.RECORD, f"{error.feature}: found {error.found}; expected {error.expected}")
+    return Input(label, name, text, file, start, len(serialized), failure)

@@ -1,0 +1,102 @@
+"""What an output folder was made from: settings that it goes on with, and no other."""
+
+import dataclasses
+import hashlib
+import json
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+
+from richhf.atomic import atomic_path
+
+MANIFEST = "manifest.json"
+_LISTED = 8
+
+
+def claim_folder(folder: str | os.PathLike, manifest: Mapping[str, Any], *, write: bool = True) -> bool:
+    """Begins an output folder, or goes on with one that was made from the same.
+
+    Args:
+      folder: the output folder.
+      manifest: what is to be written there, from what; JSON values, nested by name.
+      write: whether this process begins a new folder; another one does if not.
+
+    Returns:
+      Whether the folder is this job's now; False only if another process has yet to begin it.
+
+    Raises:
+      ValueError: the folder was made from something else, or holds other files.
+    """
+    folder = Path(folder)
+    path = folder / MANIFEST
+    if path.exists():
+        _check_same(path, manifest)
+        return True
+    if not write:
+        return False
+    if folder.exists():
+        if not folder.is_dir():
+            raise ValueError(f"{folder} is a file; expected the folder to write to (OUTPUT_DIR).")
+        if others := sorted(one.name for one in folder.iterdir() if not one.name.startswith(f".{MANIFEST}")):
+            raise ValueError(
+                f"{folder} holds {others[0]!r} and no {MANIFEST}: expected an empty folder, or one that this "
+                "command began (OUTPUT_DIR)."
+            )
+    with atomic_path(path) as temporary:
+        temporary.write_text(json.dumps(manifest, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+    return True
+
+
+def describe(value: Any) -> Any:
+    """A configuration (dataclasses, dtypes) as JSON values, nested by name."""
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+        return {field.name: describe(getattr(value, field.name)) for field in dataclasses.fields(value)}
+    if isinstance(value, Mapping):
+        return {str(name): describe(one) for name, one in value.items()}
+    if isinstance(value, list | tuple):
+        return [describe(one) for one in value]
+    return value if isinstance(value, bool | int | float | str | None) else str(value)
+
+
+def weights_digest(params: Any) -> str:
+    """A checksum of parameters: names, shapes and values."""
+    digest = hashlib.sha256()
+    for path, leaf in jax.tree_util.tree_flatten_with_path(params)[0]:
+        digest.update(f"{jax.tree_util.keystr(path)} {leaf.shape} {leaf.dtype}".encode())
+        digest.update(np.asarray(leaf).tobytes())
+    return digest.hexdigest()
+
+
+def _check_same(path: Path, manifest: Mapping[str, Any]) -> None:
+    try:
+        there = _flat(json.loads(path.read_text(encoding="utf-8")))
+    except ValueError as error:
+        raise ValueError(f"{path} cannot be read ({error}): take a new OUTPUT_DIR.") from error
+    now = _flat(json.loads(json.dumps(manifest)))
+    differences = [
+        f"{name}: there {_shown(there, name)}, now {_shown(now, name)}"
+        for name in {**now, **there}
+        if name not in now or name not in there or now[name] != there[name]
+    ]
+    if differences:
+        more = [f"... and {len(differences) - _LISTED} more"] if len(differences) > _LISTED else []
+        listed = "\n  ".join(differences[:_LISTED] + more)
+        raise ValueError(
+            f"{path.parent} was made from something else ({len(differences)} differences):\n  {listed}\n"
+            "Run the command that began it to go on, or take a new OUTPUT_DIR."
+        )
+
+
+def _shown(values: Mapping[str, Any], name: str) -> str:
+    return f"{json.dumps(values[name], ensure_ascii=False):.60}" if name in values else "nothing"
+
+
+def _flat(tree: Mapping[str, Any], before: str = "") -> dict[str, Any]:
+    flat: dict[str, Any] = {}
+    for name, value in tree.items():
+        flat |= _flat(value, f"{before}{name}.") if isinstance(value, dict) else {f"{before}{name}": value}
+    return flat

@@ -1,0 +1,80 @@
+"""From the arrays that a model gives for a batch to feedback on each image."""
+
+import dataclasses
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from richhf.data.words import flag_words, split_words
+from richhf.evaluation.evaluator import decode_tokens
+from richhf.evaluation.heatmaps import resize_maps
+from richhf.feedback import HEATMAPS, KEYWORDS, SCORES, Feedback
+from richhf.inference.encoder import Example
+from richhf.models.choices import check_choice
+
+KINDS: dict[str, tuple[str, ...]] = {"scores": SCORES, "heatmaps": HEATMAPS, KEYWORDS: (KEYWORDS,)}
+"""The kinds of outputs that can be asked for, and the model's outputs of each."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Prediction:
+    """What a model says about one image.
+
+    Attributes:
+      feedback: the values; maps at the image's own size.
+      keywords: the text that the model wrote, the prompt with `_0` after each misaligned word; None if it was
+        not asked for. It need not be an exact copy: `feedback.misaligned` flags the prompt's own words.
+    """
+
+    feedback: Feedback
+    keywords: str | None = None
+
+
+def output_names(kinds: Sequence[str]) -> tuple[str, ...]:
+    """The model's outputs for kinds of outputs, as `predict_batch` takes them.
+
+    Raises:
+      ValueError: an unknown kind, or none.
+    """
+    if isinstance(kinds, str) or not kinds:
+        raise ValueError(f"outputs is {kinds!r}; expected a tuple of some of {', '.join(KINDS)}.")
+    for kind in kinds:
+        check_choice("an output", kind, tuple(KINDS))
+    return tuple(name for kind, names in KINDS.items() if kind in kinds for name in names)
+
+
+def read_prediction(
+    prediction: Mapping[str, Any], row: int, example: Example, decode: Callable[[list[int]], str]
+) -> Prediction:
+    """The prediction for one row of a batch.
+
+    Args:
+      prediction: what the model's `predict_batch` gave, as numpy arrays; kinds that are not there are absent
+        from the feedback.
+      row: which row.
+      example: what was predicted from.
+      decode: token ids to text.
+
+    Raises:
+      ValueError: a value is not a number in [0, 1].
+    """
+    scores, maps, text = {}, {}, None
+    flags: tuple[bool, ...] = ()
+    if "scores" in prediction:
+        scores = dict(zip(SCORES, map(float, prediction["scores"][row]), strict=True))
+    if "heatmaps" in prediction:
+        stacked = resize_maps(np.asarray(prediction["heatmaps"][row], np.float32), example.image_size)
+        maps = dict(zip(HEATMAPS, stacked, strict=True))
+    if "keyword_tokens" in prediction:
+        text = decode_tokens(np.asarray(prediction["keyword_tokens"][row]), decode)
+        flags = flag_words(example.prompt, text)
+    feedback = Feedback(
+        prompt=example.prompt,
+        scores=scores,
+        heatmaps=maps,
+        words=split_words(example.prompt),
+        misaligned=flags,
+        image_size=example.image_size,
+    )
+    return Prediction(feedback, text)

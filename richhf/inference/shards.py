@@ -1,0 +1,228 @@
+"""Output shards: a table of feedback and a folder of maps each, there as a whole or not at all.
+
+    OUTPUT_DIR/
+      manifest.json                      what was asked of what: `richhf.inference.manifest`
+      shard-00000-of-00003.parquet       one row an input (or .jsonl)
+      maps-00000-of-00003/
+        00000000-implausibility.png      8 bits, 255 is 1.0, at the image's own size; .npy: float32
+      summary.json                       inputs, done, failed by kind; there when all shards are
+
+The folder of maps is renamed before the table: a table that exists is complete. One row:
+
+| column | type | |
+|---|---|---|
+| `index` | int64 | position among all inputs, from 0 |
+| `id` | string | by the table or record, or else the image's path |
+| `image` | string | path as given; of a record `file:index` |
+| `prompt` | string | |
+| `width`, `height` | int32 | of the image, in pixels |
+| `plausibility`, `alignment`, `aesthetics`, `overall` | float32 | in [0, 1], higher is better |
+| `implausibility_png`, `misalignment_png` | string | map files, relative to OUTPUT_DIR; `..._npy` if chosen |
+| `keywords` | string | the model's text: the prompt with `_0` after each misaligned word |
+| `words` | list of string | the prompt's words |
+| `misaligned` | list of bool | for each word, whether the image does not show it |
+| `error_kind`, `error` | string | null where there is feedback; else all outputs are null |
+
+Columns of outputs that were not asked for are absent.
+"""
+
+import dataclasses
+import json
+import os
+import shutil
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from PIL import Image
+
+from richhf.atomic import atomic_path
+from richhf.feedback import HEATMAPS, KEYWORDS, SCORES
+from richhf.inference.inputs import Failure, Input
+from richhf.inference.predictions import Prediction
+from richhf.models.choices import check_choice
+
+PARQUET, JSONL = FORMATS = ("parquet", "jsonl")
+MAP_FORMATS = ("png", "npy")
+SUMMARY = "summary.json"
+Row = dict[str, Any]
+
+
+@dataclasses.dataclass(frozen=True)
+class ShardWriter:
+    """Where shards are, what is in them, and how they are written.
+
+    Attributes:
+      folder: the output folder.
+      num_inputs: of all shards.
+      shard_size: inputs of a shard; the last one may have fewer.
+      kinds: kinds of outputs, of `KINDS`.
+      format: of tables, of FORMATS.
+      map_formats: of MAP_FORMATS.
+    """
+
+    folder: Path
+    num_inputs: int
+    shard_size: int
+    kinds: tuple[str, ...]
+    format: str = PARQUET
+    map_formats: tuple[str, ...] = ("png",)
+
+    def __post_init__(self):
+        check_choice("FORMAT", self.format, FORMATS)
+        for name in self.map_formats:
+            check_choice("a name in MAP_FORMATS", name, MAP_FORMATS)
+        if self.shard_size < 1:
+            raise ValueError(f"SHARD_SIZE is {self.shard_size}; expected 1 or more.")
+        if self.format == PARQUET:
+            _pyarrow()
+
+    @property
+    def count(self) -> int:
+        """How many shards."""
+        return -(-self.num_inputs // self.shard_size)
+
+    def indices(self, shard: int) -> range:
+        """The inputs of a shard."""
+        return range(shard * self.shard_size, min((shard + 1) * self.shard_size, self.num_inputs))
+
+    def table(self, shard: int) -> Path:
+        """A shard's table."""
+        return self.folder / f"shard-{self._number(shard)}.{self.format}"
+
+    def missing(self) -> list[int]:
+        """The shards that are not there yet."""
+        return [shard for shard in range(self.count) if not self.table(shard).exists()]
+
+    def columns(self) -> dict[str, str]:
+        """Names and types of a row's values, in order."""
+        columns = {"index": "int64", "id": "string", "image": "string", "prompt": "string"}
+        columns |= {"width": "int32", "height": "int32"}
+        if "scores" in self.kinds:
+            columns |= dict.fromkeys(SCORES, "float32")
+        if "heatmaps" in self.kinds:
+            columns |= {f"{name}_{end}": "string" for end in self.map_formats for name in HEATMAPS}
+        if KEYWORDS in self.kinds:
+            columns |= {KEYWORDS: "string", "words": "strings", "misaligned": "bools"}
+        return columns | {"error_kind": "string", "error": "string"}
+
+    def begin(self, shard: int) -> None:
+        """Makes room for a shard: what a killed job left of it is removed."""
+        self._remove(shard)
+        self._temporary(shard).mkdir(parents=True)
+
+    def failed(self, index: int, one: Input, failure: Failure) -> Row:
+        """The row of an input without feedback."""
+        return self._row(index, one) | {"error_kind": failure.kind.value, "error": printable(str(failure))}
+
+    def add(self, index: int, one: Input, prediction: Prediction) -> Row:
+        """Writes the maps of one input of a shard that was begun, and returns its row."""
+        feedback, row = prediction.feedback, self._row(index, one)
+        row["height"], row["width"] = feedback.image_size
+        row |= feedback.scores
+        shard = index // self.shard_size
+        for name, values in feedback.heatmaps.items():
+            for end in self.map_formats:
+                file = f"{index:08d}-{name}.{end}"
+                _write_map(self._temporary(shard) / file, values)
+                row[f"{name}_{end}"] = f"{self._maps(shard).name}/{file}"
+        if prediction.keywords is not None:
+            row[KEYWORDS] = prediction.keywords
+            row["words"], row["misaligned"] = list(feedback.words), list(feedback.misaligned)
+        return row
+
+    def finish(self, shard: int, rows: Sequence[Row]) -> None:
+        """Puts a shard in its place, the maps before the table."""
+        temporary = self._temporary(shard)
+        table = temporary / self.table(shard).name
+        if self.format == PARQUET:
+            _write_parquet(table, rows, self.columns())
+        else:
+            lines = (json.dumps(row, ensure_ascii=False) + "\n" for row in rows)
+            table.write_text("".join(lines), encoding="utf-8")
+        aside = table.replace(self.folder / f".{table.name}.tmp")
+        if "heatmaps" in self.kinds:
+            temporary.replace(self._maps(shard))
+        else:
+            temporary.rmdir()
+        aside.replace(self.table(shard))
+
+    def summarise(self) -> dict[str, Any]:
+        """Counts the inputs of all shards, which must be there, and writes summary.json.
+
+        Returns:
+          {"inputs": N, "done": N, "failed": {kind: N}, "shards": N}.
+        """
+        kinds: Counter[str] = Counter()
+        for shard in range(self.count):
+            kinds.update(row["error_kind"] or "" for row in _read_table(self.table(shard), ["error_kind"]))
+        done = kinds.pop("", 0)
+        failed = dict(sorted(kinds.items()))
+        summary = {"inputs": done + kinds.total(), "done": done, "failed": failed, "shards": self.count}
+        with atomic_path(self.folder / SUMMARY) as temporary:
+            temporary.write_text(json.dumps(summary, indent=2) + "\n", encoding="utf-8")
+        return summary
+
+    def _row(self, index: int, one: Input) -> Row:
+        texts = {"id": one.id, "image": one.image, "prompt": one.prompt}
+        return dict.fromkeys(self.columns()) | {"index": index, **{k: printable(v) for k, v in texts.items()}}
+
+    def _remove(self, shard: int) -> None:
+        for folder in (self._temporary(shard), self._maps(shard)):
+            if folder.exists():
+                shutil.rmtree(folder)
+        (self.folder / f".{self.table(shard).name}.tmp").unlink(missing_ok=True)
+
+    def _temporary(self, shard: int) -> Path:
+        return self.folder / f".shard-{self._number(shard)}.tmp"
+
+    def _maps(self, shard: int) -> Path:
+        return self.folder / f"maps-{self._number(shard)}"
+
+    def _number(self, shard: int) -> str:
+        return f"{shard:05d}-of-{self.count:05d}"
+
+
+def read_rows(folder: str | os.PathLike) -> Iterator[Row]:
+    """The rows of all shards that an output folder has, in order."""
+    for path in sorted(Path(folder).glob("shard-*-of-*.*")):
+        yield from _read_table(path)
+
+
+def _read_table(path: Path, columns: list[str] | None = None) -> Iterator[Row]:
+    if path.suffix == f".{PARQUET}":
+        yield from _pyarrow().parquet.read_table(path, columns=columns).to_pylist()
+        return
+    with path.open(encoding="utf-8") as lines:
+        yield from map(json.loads, lines)
+
+
+def printable(text: str) -> str:
+    """A text that can be written as UTF-8: names of files may hold what cannot."""
+    return text.encode(errors="backslashreplace").decode()
+
+
+def _write_map(path: Path, values: np.ndarray) -> None:
+    if path.suffix == ".npy":
+        np.save(path, values, allow_pickle=False)
+    else:
+        Image.fromarray(np.round(values * 255).astype(np.uint8)).save(path, "PNG")
+
+
+def _write_parquet(path: Path, rows: Sequence[Row], columns: Mapping[str, str]) -> None:
+    arrow = _pyarrow()
+    types = {"strings": arrow.list_(arrow.string()), "bools": arrow.list_(arrow.bool_())}
+    types |= {name: getattr(arrow, name)() for name in ("int32", "int64", "float32", "string")}
+    fields = [(name, types[kind]) for name, kind in columns.items()]
+    arrow.parquet.write_table(arrow.Table.from_pylist(list(rows), arrow.schema(fields)), path)
+
+
+def _pyarrow() -> Any:
+    try:
+        import pyarrow
+        import pyarrow.parquet
+    except ImportError as error:
+        raise ImportError("Parquet needs pyarrow (pip install pyarrow); or set FORMAT='jsonl'") from error
+    return pyarrow

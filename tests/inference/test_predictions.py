@@ -1,0 +1,39 @@
+import numpy as np
+import pytest
+
+from richhf.feedback import HEATMAPS, OUTPUTS, SCORES
+from richhf.inference.encoder import Example
+from richhf.inference.predictions import output_names, read_prediction
+
+
+def test_kinds_of_outputs_are_the_models():
+    assert set(output_names(("keywords", "heatmaps", "scores"))) == set(OUTPUTS)
+    assert output_names(("heatmaps",)) == HEATMAPS
+    with pytest.raises(ValueError, match=r"'heatmap'.*Did you mean 'heatmaps'"):
+        output_names(("scores", "heatmap"))
+    for nothing in ((), "scores"):
+        with pytest.raises(ValueError, match="expected a tuple of some of scores, heatmaps, keywords"):
+            output_names(nothing)
+
+
+def test_a_row_becomes_feedback():
+    """The text need not be a copy of the prompt: flags are the prompt's words'."""
+    example = Example(np.zeros((4, 4, 3), np.uint8), np.zeros((1, 3), np.int32), "a big red cat", (6, 9))
+    prediction = {
+        "scores": np.array([[0, 0, 0, 0], [0.1, 0.2, 0.3, 0.4]], np.float32),
+        "heatmaps": np.random.default_rng(0).random((2, 2, 4, 4), np.float32),
+        "keyword_tokens": np.array([[9, 0, 0], [5, 6, 0]]),
+    }
+    told = {(5, 6): "a red_0 cat"}
+    result = read_prediction(prediction, 1, example, lambda ids: told[tuple(ids)])
+    assert result.keywords == "a red_0 cat"
+    feedback = result.feedback
+    assert feedback.misaligned == (False, False, True, False)
+    assert feedback.words == ("a", "big", "red", "cat")
+    assert list(feedback.scores) == list(SCORES)
+    assert feedback.scores["overall"] == pytest.approx(0.4)
+    assert {name: value.shape for name, value in feedback.heatmaps.items()} == dict.fromkeys(HEATMAPS, (6, 9))
+
+    alone = read_prediction({"scores": prediction["scores"]}, 0, example, str)
+    assert (alone.keywords, alone.feedback.misaligned, alone.feedback.heatmaps) == (None, (), {})
+    assert alone.feedback.image_size == (6, 9)
