@@ -78,7 +78,7 @@ def train_program(
 
 
 def predict_program(model: RichFeedbackModel, batch: Batch, partitioner: Partitioner) -> StepProgram:
-    """The step of `launch.eval`, which predicts everything."""
+    """The step that predicts everything; `launch.eval` compares maps in it too."""
     params = param_target(model, partitioner, {name: x.shape for name, x in batch.items()})
     state = TrainState(step=None, params=params, opt_state=None)
     step = compile_predict(model, partitioner, params)
