@@ -70,7 +70,7 @@ def checkpoint_folders(
             ahead = [number for number in new if number not in done]
             if ahead:
                 wanted = ahead[0]
-            elif step == ALL or _is_over(folder, seen):
+            elif step == ALL or _is_over(folder, seen, note):
                 wanted = _END
             elif time.monotonic() - waiting_since > timeout:
                 wanted = _TIMED_OUT if seen else _NONE_CAME
@@ -137,9 +137,12 @@ def last_step(run_dir: Path) -> int | None:
     return int(found[1]) if found else None
 
 
-def _is_over(folder: Path, seen: set[int]) -> bool:
+def _is_over(folder: Path, seen: set[int], note: Callable[[str], None]) -> bool:
     last = last_step(folder.parent)
-    return last is not None and max(seen, default=-1) >= last
+    over = last is not None and max(seen, default=-1) >= last
+    if over:
+        note(f"step {last} is the run's last: nothing more to wait for")
+    return over
 
 
 def _agreed(number: int) -> int:

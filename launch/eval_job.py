@@ -28,7 +28,7 @@ from richhf.evaluation import (
     record_batches,
 )
 from richhf.models.batch_spec import batch_spec
-from richhf.training.checkpoints import load_initial_params
+from richhf.training.checkpoints import is_damage, load_initial_params
 from richhf.training.partitioning import Partitioner
 from richhf.training.programs import param_target
 from tasks.sources import RecordSource
@@ -144,7 +144,6 @@ def evaluate(
         # Not kept while the next ones are read.
         del params
         metrics = results.write(folder, evaluation, comparisons)
-        results.write_summary()
     results.close()
     return metrics
 
@@ -164,14 +163,14 @@ def load_params(folder: Path, target: Any, note: Callable[[str], None] | None = 
     params, error = None, None
     try:
         params = load_initial_params(folder, target)
-    except (OSError, ValueError, KeyError) as caught:
+    except Exception as caught:
         error = caught
     failed = error is not None
     if jax.process_count() > 1:
         failed = bool(np.any(multihost_utils.process_allgather(np.array(failed))))
     if not failed:
         return params
-    if error and (note is None or not is_deleted(folder)):
+    if error and (note is None or not is_damage(error) or not is_deleted(folder)):
         raise error
     if note:
         note(f"step {folder.name}: the checkpoint was deleted before it was read; left out")

@@ -23,7 +23,8 @@ from richhf.evaluation import (
     text_tables,
     write_metrics,
 )
-from richhf.evaluation.steps import write_steps
+from richhf.evaluation.steps import STEPS_TABLE, headline, write_steps
+from richhf.evaluation.tables import Table
 from richhf.feedback import SCORES
 from richhf.inference import GalleryExample, write_report
 from richhf.training.run_log import read_log
@@ -95,27 +96,27 @@ class Results:
                 temporary.write_text(markdown_tables(metrics), encoding="utf-8")
             # The last: where it stands all of them do.
             write_metrics(place / METRICS_FILE, metrics)
-        if not self._several:
+        if self._several:
+            self._write_steps()
+            print(f"step {step}  {headline(metrics['model'])}  {folder}", flush=True)
+        else:
             print(text_tables(metrics))
-        print(f"\n{folder / METRICS_FILE}\n{folder / 'report.html'}", flush=True)
+            print(f"\n{folder / METRICS_FILE}\n{folder / 'report.html'}", flush=True)
         return metrics
 
     def close(self) -> None:
-        """Closes TensorBoard's file."""
+        """Prints what compares several checkpoints, and closes TensorBoard's file."""
         if self._writer:
             self._writer.close()
+        if self._several and self._primary and (table := self._write_steps()):
+            print(f"\n{table.text()}\n\n{self._output / STEPS_TABLE}", flush=True)
 
-    def write_summary(self) -> None:
-        """Writes and prints what compares the checkpoints evaluated so far, where there are several."""
-        if not (self._several and self._primary):
-            return
+    def _write_steps(self) -> Table | None:
         found = []
         for file in self._output.glob(f"step_*/{METRICS_FILE}"):
             with contextlib.suppress(ValueError):
                 found.append(read_metrics(file))
-        table = write_steps(self._output, [metrics for metrics in found if self._same_settings(metrics)])
-        if table:
-            print(f"\n{table.text()}\n\n{self._output / 'steps.md'}", flush=True)
+        return write_steps(self._output, [metrics for metrics in found if self._same_settings(metrics)])
 
     def _folder(self, checkpoint: Path) -> Path:
         return self._output / f"step_{checkpoint.name}" if self._several else self._output

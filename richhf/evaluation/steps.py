@@ -1,6 +1,5 @@
 """How a run's checkpoints compare: `steps.jsonl`, a line of all metrics a step, and `steps.md`, a table."""
 
-import dataclasses
 import json
 import os
 import pathlib
@@ -14,35 +13,12 @@ from richhf.feedback import HEATMAPS, KEYWORDS, SCORES
 STEPS_FILE, STEPS_TABLE = "steps.jsonl", "steps.md"
 
 
-@dataclasses.dataclass(frozen=True)
-class Headline:
-    """A number to choose a checkpoint by.
-
-    Attributes:
-      title: of its column.
-      name: in `flatten_metrics`.
-      form: how it is printed.
-      lower_is_better: whether the least is the best.
-    """
-
-    title: str
-    name: str
-    form: str = ".3f"
-    lower_is_better: bool = False
-
-
-HEADLINES = (
-    *(Headline(f"{name} PLCC", f"scores/{name}/plcc") for name in SCORES),
-    *(
-        headline
-        for name in HEATMAPS
-        for headline in (
-            Headline(f"{name} MSE", f"heatmaps/{name}/mse", ".5f", lower_is_better=True),
-            Headline(f"{name} CC", f"heatmaps/{name}/cc"),
-        )
-    ),
-    Headline("keywords F1", f"{KEYWORDS}/pooled/f1"),
-)
+HEADLINES = {
+    **{name: f"scores/{name}/plcc" for name in SCORES},
+    **{name: f"heatmaps/{name}/cc" for name in HEATMAPS},
+    KEYWORDS: f"{KEYWORDS}/pooled/f1",
+}
+"""The number that each output is judged by, as `flatten_metrics` names it; higher is better."""
 
 
 def write_steps(folder: str | os.PathLike, results: Sequence[Mapping]) -> Table | None:
@@ -69,25 +45,28 @@ def write_steps(folder: str | os.PathLike, results: Sequence[Mapping]) -> Table 
     return table
 
 
+def headline(metrics: dict) -> str:
+    """The headline numbers of a model's metrics in one line."""
+    flat = flatten_metrics(metrics)
+    return "  ".join(f"{output} {_shown(flat.get(name))}" for output, name in HEADLINES.items())
+
+
 def steps_table(lines: Sequence[Mapping]) -> Table:
     """A row for each step with its headline numbers; the last row names the step where each is best."""
-    rows = [
-        (str(line["step"]), *(_shown(line.get(headline.name), headline) for headline in HEADLINES))
-        for line in lines
-    ]
-    best = ("best step", *(_best(lines, headline) for headline in HEADLINES))
-    header = ("step", *(headline.title for headline in HEADLINES))
-    return Table(title="Checkpoints", header=header, rows=(*rows, best))
+    rows = [(str(line["step"]), *(_shown(line.get(name)) for name in HEADLINES.values())) for line in lines]
+    best = ("best step", *(_best(lines, name) for name in HEADLINES.values()))
+    return Table(
+        title="Checkpoints: PLCC of scores, CC of heatmaps, F1 of keywords",
+        header=("step", *HEADLINES),
+        rows=(*rows, best),
+    )
 
 
-def _shown(value: float | None, headline: Headline) -> str:
-    return UNDEFINED if value is None else format(value, headline.form)
+def _shown(value: float | None) -> str:
+    return UNDEFINED if value is None else f"{value:.3f}"
 
 
-def _best(lines: Sequence[Mapping], headline: Headline) -> str:
-    known = [line for line in lines if headline.name in line]
-    if not known:
-        return UNDEFINED
+def _best(lines: Sequence[Mapping], name: str) -> str:
+    known = [line for line in lines if name in line]
     # Of equal ones the earliest.
-    choose = min if headline.lower_is_better else max
-    return str(choose(known, key=lambda line: line[headline.name])["step"])
+    return str(max(known, key=lambda line: line[name])["step"]) if known else UNDEFINED
