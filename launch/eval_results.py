@@ -2,6 +2,7 @@
 
 import contextlib
 import shlex
+import shutil
 import sys
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
@@ -29,7 +30,7 @@ from richhf.feedback import SCORES
 from richhf.inference import GalleryExample, write_report
 from richhf.training.run_log import read_log
 
-METRICS_FILE = "metrics.json"
+METRICS_FILE, TABLES, PAGE = "metrics.json", "metrics.md", "report.html"
 
 
 class Results:
@@ -90,18 +91,20 @@ class Results:
             return metrics
         self._write_events(step, evaluation)
         folder = self._folder(checkpoint)
-        for place in dict.fromkeys((folder, self._output)):
-            self._write_page(place / "report.html", checkpoint, evaluation, metrics)
-            with atomic_path(place / "metrics.md") as temporary:
-                temporary.write_text(markdown_tables(metrics), encoding="utf-8")
-            # The last: where it stands all of them do.
-            write_metrics(place / METRICS_FILE, metrics)
+        self._write_page(folder / PAGE, checkpoint, evaluation, metrics)
+        with atomic_path(folder / TABLES) as temporary:
+            temporary.write_text(markdown_tables(metrics), encoding="utf-8")
+        # The last: where it stands all of them do.
+        write_metrics(folder / METRICS_FILE, metrics)
         if self._several:
+            for name in (PAGE, TABLES, METRICS_FILE):
+                with atomic_path(self._output / name) as temporary:
+                    shutil.copyfile(folder / name, temporary)
             self._write_steps()
             print(f"step {step}  {headline(metrics['model'])}  {folder}", flush=True)
         else:
             print(text_tables(metrics))
-            print(f"\n{folder / METRICS_FILE}\n{folder / 'report.html'}", flush=True)
+            print(f"\n{folder / METRICS_FILE}\n{folder / PAGE}", flush=True)
         return metrics
 
     def close(self) -> None:
