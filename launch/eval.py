@@ -1,12 +1,15 @@
-r"""Evaluates a checkpoint on a split: tables, metrics.json, metrics.md and report.html.
+r"""Evaluates checkpoints on a split: tables, metrics.json, metrics.md, report.html and examples.jsonl.
 
 python -m launch.eval \
     --gin_file=gin/models/tiny_multi_head.gin --gin_file=gin/data/synthetic.gin --gin_file=gin/runs/eval.gin \
     --gin.MODEL_DIR=build/run
 
-Often set: CHECKPOINT (a run, or one step of it; MODEL_DIR by default), SPLIT, EVAL_OUTPUT_DIR, BATCH_SIZE,
-DATA_DIR, NUM_EXAMPLES, COMPARE ({'name': 'other/metrics.json'}). Use the files
-(and SEE_PROMPT) that the run was trained with. Several processes as for launch.train.
+Often set: CHECKPOINT (a run, or one step of it; MODEL_DIR by default), CHECKPOINT_STEP (a step; the latest by
+default; 'all'; 'follow': each as the training writes it, beside it, until its last step or FOLLOW_TIMEOUT
+seconds without a new one), SPLIT, EVAL_OUTPUT_DIR, BATCH_SIZE, DATA_DIR, NUM_EXAMPLES,
+COMPARE ({'name': 'other/metrics.json'}). Use the files (and SEE_PROMPT) that the run was trained with.
+Of several checkpoints results are in EVAL_OUTPUT_DIR/step_<step>, and steps.md compares them; run again, it
+goes on. Curves: tensorboard --logdir EVAL_OUTPUT_DIR. Several processes as for launch.train.
 """
 
 import sys

@@ -1,9 +1,8 @@
-"""The evaluation job: a checkpoint over a split, and the files that say how good it is."""
+"""The evaluation job: checkpoints of a run over a split, and the files that say how good they are."""
 
 import itertools
-import shlex
-import sys
-from collections.abc import Callable, Iterator, Mapping
+import time
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -12,30 +11,29 @@ import numpy as np
 import seqio
 from jax.experimental import multihost_utils
 
+from launch.checkpoint_steps import ALL, FOLLOW, check_step, checkpoint_folders, find_run
 from launch.data_fit import check_data_fit, check_rows, check_vocabulary, explained_reading, register_task
+from launch.eval_program import EvalProgram
+from launch.eval_results import Results
 from launch.gin_config import AS_TRAINED, CONFIG_FILE, check_recorded
-from richhf.atomic import atomic_path
-from richhf.data.datasets import DatasetConfig, EvalBatch, eval_batches, split_tasks
+from richhf.data.datasets import DatasetConfig, eval_batches, eval_dataset, split_tasks
 from richhf.data.records import read_records
 from richhf.evaluation import (
+    Evaluator,
     Gallery,
     MeanFeedback,
-    evaluate_model,
-    markdown_tables,
+    Measure,
     noise_ceiling,
     read_comparisons,
     record_batches,
-    text_tables,
-    write_metrics,
 )
-from richhf.feedback import SCORES
-from richhf.inference import GalleryExample, write_report
 from richhf.models.batch_spec import batch_spec
-from richhf.training.checkpoints import find_checkpoint, load_initial_params
+from richhf.training.checkpoints import is_damage, load_initial_params
 from richhf.training.partitioning import Partitioner
-from richhf.training.programs import compile_predict, param_target
-from richhf.training.run_log import read_log
+from richhf.training.programs import param_target
 from tasks.sources import RecordSource
+
+DELETION = 10.0  # seconds that the deletion of a checkpoint may take
 
 
 def evaluate(
@@ -44,38 +42,47 @@ def evaluate(
     checkpoint: str,
     output_dir: str,
     dataset_cfg: DatasetConfig,
-    step: int | None = None,
+    step: int | str | None = None,
+    follow_timeout: float = 3600.0,
     register_tasks: Callable[[], Any] | None = None,
     partitioner: Partitioner | None = None,
     baseline_split: str = "train",
     compare: Mapping[str, str] | None = None,
-    gallery: Gallery | None = None,
+    gallery: Callable[[], Gallery] = Gallery,
     title: str = "RAHF",
 ) -> dict:
-    """Evaluates a checkpoint: prints tables, writes metrics.json, metrics.md and report.html.
+    """Evaluates checkpoints: prints tables and writes the files that `launch.eval_results` lists.
 
-    Of several processes each predicts its share of every batch, and the first one writes.
+    Of several processes each predicts its share of every batch, and the first one writes. What does not
+    depend on the checkpoint (the data set, the baseline, the noise ceiling, the compiled programs) is made
+    once. Of several checkpoints those that have results already are not evaluated again, and one that the
+    training removes before it is read is noted and left out.
 
     Args:
       model: the `RichFeedbackModel` that was trained.
       checkpoint: a run's folder, or one step's.
       output_dir: where to write.
       dataset_cfg: what to evaluate on.
-      step: which step of the run; None: the latest.
+      step: which step of the run; None: the latest; `all`: each there is; `follow`: each as it comes, until
+        the run's last.
+      follow_timeout: following, seconds to wait for the next checkpoint.
       register_tasks: registers the tasks over their data folder.
       partitioner: where arrays live; None splits batches over all devices.
       baseline_split: the split whose mean labels are the baseline.
       compare: other runs' metrics.json by name, for the tables.
-      gallery: which examples to show.
+      gallery: makes what collects the examples to show.
       title: the report's headline.
+
+    Returns:
+      The content of the last metrics.json; empty if nothing was evaluated.
     """
+    check_step(step)
     register_task(register_tasks, dataset_cfg)
     provider = check_data_fit(model, dataset_cfg)
     labels = record_files(provider, dataset_cfg.split)
-    folder = find_checkpoint(checkpoint, step)
-    run_dir = folder.parent.parent
-    check_vocabulary(provider, run_dir)
-    check_recorded(AS_TRAINED, run_dir / CONFIG_FILE)
+    several = step in (ALL, FOLLOW)
+    run_dir = find_run(checkpoint, step)
+    check_trained_alike(provider, run_dir)
     partitioner = partitioner or Partitioner()
     partitioner.check_batch_size(dataset_cfg.batch_size)
     baseline_files = record_files(provider, baseline_split)
@@ -83,81 +90,123 @@ def evaluate(
     comparisons: dict[str, dict] = {}
     if compare:
         comparisons["compare"] = read_comparisons(compare, split=dataset_cfg.split, examples=count)
-    batches = peek(eval_batches(dataset_cfg, whole=True), model, dataset_cfg.mixture_or_task_name)
+    dataset = eval_dataset(dataset_cfg)
+    check_rows(model, dataset.element_spec["encoder_input_tokens"].shape, dataset_cfg.mixture_or_task_name)
     inputs = input_shapes(model, dataset_cfg)
     target = param_target(model, partitioner, inputs)
-    params = load_initial_params(folder, target)
-    step_fn = compile_predict(model, partitioner, target)
-
-    def predict(features):
-        placed = partitioner.place_whole({name: features[name] for name in inputs})
-        return multihost_utils.process_allgather(step_fn(params, placed), tiled=True)
-
-    truth = [path.parent / "truth" / path.name for path in labels]
+    program = EvalProgram(model, partitioner, target, tuple(inputs), dataset_cfg.batch_size)
     primary = jax.process_index() == 0
-    if primary:
-        print(f"baseline and noise ceiling of {count} examples of {dataset_cfg.split} ...", flush=True)
-    mean = MeanFeedback()
-    for arrays in record_batches(read_records(baseline_files)):
-        mean.add(arrays)
-    ceiling = None
-    if all(path.exists() for path in truth):
-        ceiling = noise_ceiling(
-            read_records(truth), read_records(labels), num_examples=dataset_cfg.num_examples
-        )
-    with explained_reading(provider, dataset_cfg.split):
-        evaluation = evaluate_model(
-            predict,
-            batches,
-            decode=provider.output_features["targets"].vocabulary.decode,
-            mean=mean,
-            noise_ceiling=ceiling,
-            gallery=gallery,
-            num_examples=count,
-            progress=primary,
-        )
-    about = {"task": dataset_cfg.mixture_or_task_name, "split": dataset_cfg.split, "step": int(folder.name)}
-    metrics = evaluation.metrics | about | comparisons
-    if not primary:
-        return metrics
-    output = Path(output_dir)
-    write_metrics(output / "metrics.json", metrics)
-    with atomic_path(output / "metrics.md") as temporary:
-        temporary.write_text(markdown_tables(metrics), encoding="utf-8")
-    values = evaluation.values
-    known = ~np.isnan(values.true_scores)
-    report = write_report(
-        output / "report.html",
-        title=title,
-        metrics=metrics,
-        curves=read_log(run_dir),
-        examples=[
-            GalleryExample(e.image, e.truth, e.predicted, label=kind, note=e.filename)
-            for kind, examples in evaluation.gallery.items()
-            for e in examples
-        ],
-        points={
-            name: (values.predicted_scores[known[:, i], i], values.true_scores[known[:, i], i])
-            for i, name in enumerate(SCORES)
-            if known[:, i].any()
+    results = Results(
+        output_dir,
+        settings={
+            "task": dataset_cfg.mixture_or_task_name,
+            "task_feature_lengths": dict(dataset_cfg.task_feature_lengths),
+            "split": dataset_cfg.split,
+            "examples": count,
+            "run": str(run_dir),
         },
-        extra={"checkpoint": folder, **about, "command": f"python -m launch.eval {shlex.join(sys.argv[1:])}"},
+        several=several,
+        title=title,
+        primary=primary,
     )
-    print(text_tables(metrics))
-    print(f"\n{output / 'metrics.json'}\n{report}", flush=True)
+
+    def note(text):
+        if primary:
+            print(text, flush=True)
+
+    evaluator, metrics = None, {}
+    for folder in checkpoint_folders(
+        checkpoint, step, is_done=results.is_done, timeout=follow_timeout, note=note
+    ):
+        check_trained_alike(provider, run_dir)
+        params = load_params(folder, target, note if several else None)
+        if params is None:
+            continue
+        if evaluator is None:
+            note(f"baseline and noise ceiling of {count} examples of {dataset_cfg.split} ...")
+            evaluator = Evaluator(
+                lambda: eval_batches(dataset_cfg, whole=True, dataset=dataset),
+                decode=provider.output_features["targets"].vocabulary.decode,
+                mean=mean_feedback(baseline_files),
+                noise_ceiling=ceiling(labels, dataset_cfg.num_examples, program.measure),
+                num_examples=count,
+                progress=primary,
+                measure=program.measure,
+                fetch=program.fetch,
+            )
+        with explained_reading(provider, dataset_cfg.split), results.examples(folder) as write_examples:
+            evaluation = evaluator.evaluate(
+                program.predict(params),
+                gallery=gallery(),
+                on_values=write_examples,
+                title=f"step {folder.name}",
+            )
+        # Not kept while the next ones are read.
+        del params
+        metrics = results.write(folder, evaluation, comparisons)
+    results.close()
     return metrics
 
 
-def peek(batches: Iterator[EvalBatch], model: Any, task_name: str) -> Iterator[EvalBatch]:
-    """The same batches, after the first has been checked for its prompt rows."""
-    first = next(batches)
-    check_rows(model, first.features["encoder_input_tokens"].shape, task_name)
+def load_params(folder: Path, target: Any, note: Callable[[str], None] | None = None) -> Any:
+    """A checkpoint's parameters, placed like target.
 
-    def all_of_them():
-        yield first
-        yield from batches
+    Args:
+      folder: of one step.
+      target: jax.ShapeDtypeStruct with shardings.
+      note: told of a checkpoint that was deleted before it was read whole, which then is None. Without it
+        that is an error like others.
 
-    return all_of_them()
+    Raises:
+      ValueError: the checkpoint is not one of this model.
+    """
+    params, error = None, None
+    try:
+        params = load_initial_params(folder, target)
+    except Exception as caught:
+        error = caught
+    failed = error is not None
+    if jax.process_count() > 1:
+        failed = bool(np.any(multihost_utils.process_allgather(np.array(failed))))
+    if not failed:
+        return params
+    if error and (note is None or not is_damage(error) or not is_deleted(folder)):
+        raise error
+    if note:
+        note(f"step {folder.name}: the checkpoint was deleted before it was read; left out")
+    return None
+
+
+def is_deleted(folder: Path) -> bool:
+    """Whether a folder is gone, or goes within seconds: what keeps the last N empties it file by file."""
+    until = time.monotonic() + DELETION
+    while folder.exists() and time.monotonic() < until:
+        time.sleep(0.1)
+    return not folder.exists()
+
+
+def check_trained_alike(provider: seqio.Task | seqio.Mixture, run_dir: Path) -> None:
+    """Checks vocabulary and settings against those that a run was trained with, as far as it has begun."""
+    check_vocabulary(provider, run_dir)
+    check_recorded(AS_TRAINED, run_dir / CONFIG_FILE)
+
+
+def mean_feedback(files: list[Path]) -> MeanFeedback:
+    """The mean labels of record files."""
+    mean = MeanFeedback()
+    for arrays in record_batches(read_records(files)):
+        mean.add(arrays)
+    return mean
+
+
+def ceiling(labels: list[Path], num_examples: int | None, measure: Measure) -> dict | None:
+    """The noise ceiling, where the noiseless truth lies beside the labels."""
+    truth = [path.parent / "truth" / path.name for path in labels]
+    if not all(path.exists() for path in truth):
+        return None
+    return noise_ceiling(
+        read_records(truth), read_records(labels), num_examples=num_examples, measure=measure
+    )
 
 
 def input_shapes(model: Any, cfg: DatasetConfig) -> dict[str, tuple[int, ...]]:

@@ -1,13 +1,13 @@
-"""Pictures of what a model sees while it trains, for TensorBoard."""
+"""Pictures of what a model sees while it trains and when it is evaluated, for TensorBoard."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import jax
 import numpy as np
 from jaxtyping import Float, UInt8
 
-from richhf.evaluation import resize_maps
+from richhf.evaluation import GalleryExample, resize_maps
 from richhf.feedback import HEATMAPS
 
 Batch = Mapping[str, np.ndarray]
@@ -38,10 +38,28 @@ class Panels:
         inputs = {name: self._batch[name] for name in ("image", "encoder_input_tokens")}
         predicted = np.asarray(self._predict(params, inputs))
         side = self._batch["image"].shape[1:3]
-        true = [resize_maps(self._batch["heatmaps"][:, i] / 255.0, side) for i in range(len(HEATMAPS))]
+        true = [
+            np.asarray(resize_maps(self._batch["heatmaps"][:, i] / 255.0, side)) for i in range(len(HEATMAPS))
+        ]
         return {
             name: panel(self._batch["image"], true[i], predicted[:, i]) for i, name in enumerate(HEATMAPS)
         }
+
+
+def gallery_panels(gallery: Mapping[str, Sequence[GalleryExample]]) -> dict[str, np.ndarray]:
+    """Panels of an evaluation's examples, as `<kind>/<kind of map>`: uint8 [n h 3w 3]."""
+    panels = {}
+    for kind, examples in gallery.items():
+        for name in HEATMAPS:
+            known = [example for example in examples if name in example.truth.heatmaps]
+            if known:
+                true, predicted = (
+                    np.stack([getattr(example, side).heatmaps[name] for example in known])
+                    for side in ("truth", "predicted")
+                )
+                images = np.stack([example.image for example in known])
+                panels[f"{kind}/{name}"] = panel(images, true, predicted)
+    return panels
 
 
 def panel(

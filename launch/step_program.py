@@ -83,7 +83,7 @@ def train_program(
 
 
 def predict_program(model: RichFeedbackModel, batch: Batch, partitioner: Partitioner) -> StepProgram:
-    """The step of `launch.eval`, which predicts everything."""
+    """The step that predicts everything; `launch.eval` compares maps in it too."""
     shapes, types = ({name: getattr(x, field) for name, x in batch.items()} for field in ("shape", "dtype"))
     nothing = Optimizer(optax.identity(), lambda step: jnp.zeros(()))
     init, target = initializer(model, nothing, partitioner, shapes, types)

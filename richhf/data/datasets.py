@@ -131,7 +131,9 @@ def split_tasks(provider: seqio.Task | seqio.Mixture, split: str) -> list[seqio.
     return [task for task in seqio.get_subtasks(provider) if split in task.splits]
 
 
-def eval_batches(cfg: DatasetConfig, *, whole: bool = False) -> Iterator[EvalBatch]:
+def eval_batches(
+    cfg: DatasetConfig, *, whole: bool = False, dataset: tf.data.Dataset | None = None
+) -> Iterator[EvalBatch]:
     """All examples of a split, once and in order, in batches of one size.
 
     Every host goes through all batches, so that all make the same number of steps.
@@ -139,6 +141,7 @@ def eval_batches(cfg: DatasetConfig, *, whole: bool = False) -> Iterator[EvalBat
     Args:
       cfg: what to read.
       whole: whether each host takes all rows of each batch, instead of its share.
+      dataset: what `eval_dataset` made of the configuration, to go through again; None: it is made.
 
     Yields:
       Batches of `batch_size` (or else `batch_size / hosts`) rows, the last filled up with padding.
@@ -146,10 +149,10 @@ def eval_batches(cfg: DatasetConfig, *, whole: bool = False) -> Iterator[EvalBat
     Raises:
       ValueError: see `get_task`.
     """
-    provider = get_task(cfg)
+    dataset = eval_dataset(cfg) if dataset is None else dataset
     rows = cfg.batch_size if whole else cfg.batch_size // jax.process_count()
     start = 0 if whole else rows * jax.process_index()
-    for batch in _whole_batches(cfg, provider).as_numpy_iterator():
+    for batch in dataset.as_numpy_iterator():
         examples = len(batch["filename"])
         texts = {name: batch.pop(name)[start : start + rows] for name in EVALUATION_FEATURES}
         features = {name: values[start : start + rows] for name, values in batch.items()}
@@ -167,7 +170,13 @@ def eval_batches(cfg: DatasetConfig, *, whole: bool = False) -> Iterator[EvalBat
         )
 
 
-def _whole_batches(cfg: DatasetConfig, provider: seqio.Task | seqio.Mixture) -> tf.data.Dataset:
+def eval_dataset(cfg: DatasetConfig) -> tf.data.Dataset:
+    """The batches of a split, of all hosts together, with the features of `EVALUATION_FEATURES`.
+
+    Raises:
+      ValueError: see `get_task`.
+    """
+    provider = get_task(cfg)
     converter = RichFeedbackFeatureConverter(passthrough_features=EVALUATION_FEATURES)
     parts = []
     for task in split_tasks(provider, cfg.split):

@@ -2,15 +2,17 @@
 
 from richhf.evaluation.arrays import FeedbackArrays, record_batches, records_to_arrays
 from richhf.evaluation.baselines import MeanFeedback, flag_every_word, mean_baseline, noise_ceiling
+from richhf.evaluation.bootstrap import bootstrap_intervals
 from richhf.evaluation.evaluate import FeedbackAccumulator, evaluate_feedback, flatten_metrics, summarise
-from richhf.evaluation.evaluator import Evaluation, evaluate_model
+from richhf.evaluation.evaluator import Evaluation, Evaluator
+from richhf.evaluation.examples_file import EXAMPLES_FILE, example_lines
 from richhf.evaluation.gallery import Gallery, GalleryExample
 from richhf.evaluation.heatmaps import auc_judd, cc, kld, mse, nss, resize_maps, sim
 from richhf.evaluation.keywords import keyword_metrics
 from richhf.evaluation.metrics_file import ceiling_share, read_comparisons, read_metrics, write_metrics
 from richhf.evaluation.scores import plcc, srcc
 from richhf.evaluation.tables import markdown_tables, text_tables
-from richhf.evaluation.values import ExampleValues, example_values
+from richhf.evaluation.values import ExampleValues, Measure, example_values, measure_maps
 
 __all__ = [  # noqa: RUF022 (grouped by what they are)
     # Metrics of one output.
@@ -28,9 +30,12 @@ __all__ = [  # noqa: RUF022 (grouped by what they are)
     "ExampleValues",
     "FeedbackAccumulator",
     "FeedbackArrays",
+    "Measure",
+    "bootstrap_intervals",
     "evaluate_feedback",
     "example_values",
     "flatten_metrics",
+    "measure_maps",
     "record_batches",
     "records_to_arrays",
     "summarise",
@@ -41,10 +46,12 @@ __all__ = [  # noqa: RUF022 (grouped by what they are)
     "mean_baseline",
     "noise_ceiling",
     # A model over a split, and what is written about it.
+    "EXAMPLES_FILE",
     "Evaluation",
+    "Evaluator",
     "Gallery",
     "GalleryExample",
-    "evaluate_model",
+    "example_lines",
     "markdown_tables",
     "read_comparisons",
     "read_metrics",

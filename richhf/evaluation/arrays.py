@@ -6,7 +6,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
 import numpy as np
-from jaxtyping import Bool, Float, UInt8
+from jaxtyping import Array, Bool, Float, Real, UInt8
 
 from richhf.data.records import Record
 from richhf.data.words import LabelMismatch, mark_misaligned
@@ -63,8 +63,7 @@ class FeedbackArrays:
 
     def unit_heatmaps(self, name: str) -> Float[np.ndarray, "n h w"]:
         """The maps of one name as floats in [0, 1]."""
-        maps = self.heatmaps[:, HEATMAPS.index(name)]
-        return maps.astype(np.float32) / np.float32(255) if maps.dtype == np.uint8 else maps
+        return unit_maps(self.heatmaps[:, HEATMAPS.index(name)])
 
     def select(self, indices: Sequence[int] | slice) -> "FeedbackArrays":
         """The examples at `indices`, in that order."""
@@ -74,6 +73,11 @@ class FeedbackArrays:
             value = getattr(self, field.name)
             chosen[field.name] = [value[i] for i in rows] if isinstance(value, list) else value[rows]
         return FeedbackArrays(**chosen)
+
+
+def unit_maps(maps: Real[np.ndarray, "*size"] | Real[Array, "*size"]) -> Any:
+    """Maps as floats in [0, 1]; of uint8 ones 255 means 1."""
+    return maps.astype(np.float32) / np.float32(255) if maps.dtype == np.uint8 else maps
 
 
 def records_to_arrays(

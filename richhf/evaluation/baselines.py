@@ -10,6 +10,7 @@ from richhf.data.words import mark_misaligned, split_words
 from richhf.evaluation.arrays import FeedbackArrays, records_to_arrays
 from richhf.evaluation.evaluate import FeedbackAccumulator
 from richhf.evaluation.heatmaps import resize_maps
+from richhf.evaluation.values import Measure, measure_maps
 from richhf.feedback import HEATMAPS, SCORES
 
 _BATCH = 32
@@ -75,7 +76,11 @@ def flag_every_word(prompts: Iterable[str]) -> list[str]:
 
 
 def noise_ceiling(
-    truth: Iterable[Record], labels: Iterable[Record], *, num_examples: int | None = None
+    truth: Iterable[Record],
+    labels: Iterable[Record],
+    *,
+    num_examples: int | None = None,
+    measure: Measure = measure_maps,
 ) -> dict:
     """What the noiseless truth scores against the annotators' labels.
 
@@ -86,6 +91,7 @@ def noise_ceiling(
       truth: noiseless records; a prompt missing there is taken from the labels.
       labels: the records that models are evaluated on, in the same order.
       num_examples: compare only so many, from the start; all if None.
+      measure: how maps are compared.
 
     Returns:
       Metrics as of `evaluate_feedback`.
@@ -100,5 +106,7 @@ def noise_ceiling(
             short = "truth" if batch[-1][0] is None else "labels"
             raise ValueError(f"There are fewer records in the {short} than in the other: make the set again.")
         ideal, noisy = zip(*batch, strict=True)
-        accumulator.add(records_to_arrays(ideal, prompts=[r.prompt for r in noisy]), records_to_arrays(noisy))
+        predicted = records_to_arrays(ideal, prompts=[record.prompt for record in noisy])
+        target = records_to_arrays(noisy)
+        accumulator.add(predicted, target, np.asarray(measure(predicted.heatmaps, target.heatmaps)))
     return accumulator.result()

@@ -3,6 +3,7 @@
 import math
 
 import numpy as np
+from jaxtyping import Float
 
 from richhf.evaluation.arrays import FeedbackArrays
 from richhf.evaluation.keywords import keyword_metrics
@@ -23,9 +24,14 @@ class FeedbackAccumulator:
     def __init__(self):
         self._parts: list[ExampleValues] = []
 
-    def add(self, predicted: FeedbackArrays, target: FeedbackArrays) -> ExampleValues:
-        """Compares a batch and returns its values; raises ValueError as `example_values` does."""
-        self._parts.append(example_values(predicted, target))
+    def add(
+        self,
+        predicted: FeedbackArrays,
+        target: FeedbackArrays,
+        measured: Float[np.ndarray, "n 2 m"] | None = None,
+    ) -> ExampleValues:
+        """Compares a batch and returns its values; arguments and errors as of `example_values`."""
+        self._parts.append(example_values(predicted, target, measured))
         return self._parts[-1]
 
     def values(self) -> ExampleValues:

@@ -1,6 +1,11 @@
-"""A model over a split: predictions batch by batch, metrics, baselines and a gallery."""
+"""Models over a split: predictions batch by batch, metrics, baselines and a gallery.
+
+`seqio.Evaluator` computes the same numbers (`tasks.metrics`), but holds every output of the split, maps too,
+until the end: 2 MB an image at the real size. Here the values of an example are kept and its maps forgotten.
+"""
 
 import dataclasses
+import functools
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any, Protocol, runtime_checkable
 
@@ -9,11 +14,12 @@ from tqdm import tqdm
 
 from richhf.evaluation.arrays import FeedbackArrays
 from richhf.evaluation.baselines import MeanFeedback, flag_every_word
+from richhf.evaluation.bootstrap import bootstrap_intervals
 from richhf.evaluation.evaluate import FeedbackAccumulator, summarise
 from richhf.evaluation.gallery import Gallery, GalleryExample
 from richhf.evaluation.keywords import keyword_metrics
 from richhf.evaluation.metrics_file import ceiling_share
-from richhf.evaluation.values import ExampleValues, count_examples
+from richhf.evaluation.values import ExampleValues, Measure, count_examples, measure_maps
 from richhf.feedback import HEATMAPS, SCORES
 
 Features = Mapping[str, np.ndarray]
@@ -64,58 +70,94 @@ class Evaluation:
     gallery: dict[str, list[GalleryExample]]
 
 
-def evaluate_model(
-    predict: Predict,
-    batches: Iterable[EvaluationBatch],
-    *,
-    decode: Callable[[list[int]], str],
-    mean: MeanFeedback,
-    noise_ceiling: dict | None = None,
-    gallery: Gallery | None = None,
-    num_examples: int | None = None,
-    progress: bool = True,
-) -> Evaluation:
-    """Evaluates a model over a split, in one pass and in the memory of two batches.
+class Evaluator:
+    """Evaluates models over one split, each in one pass and in the memory of two batches.
+
+    The baseline is measured with the first and serves for all.
 
     Args:
-      predict: model features to `heatmaps` f32 [b 2 h w] in [0, 1], `scores` f32 [b 4] and
-        `keyword_tokens` int32 [b k], as `model.predict_batch` gives them.
-      batches: the split; every batch of one size, so that nothing is compiled twice.
+      batches: gives the split from its start; every batch of one size, so that nothing is compiled twice.
       decode: token ids, cut before the first padding 0, to text: a vocabulary's `decode`.
       mean: labels of the training split, for the predict-the-mean row.
       noise_ceiling: metrics of the noiseless truth, where there is one (`baselines.noise_ceiling`).
-      gallery: collects examples; an empty `Gallery()` if None.
       num_examples: size of the split, for the progress bar.
       progress: whether to show one.
-
-    Returns:
-      Metrics, values and gallery. They do not depend on the batch size, as far as the model's predictions do
-      not.
-
-    Raises:
-      ValueError: the split is empty, or a prediction is not finite.
+      measure: how the baseline's maps are compared.
+      fetch: brings the predicted maps of a row [2 h w] to the host.
     """
-    gallery = Gallery() if gallery is None else gallery
-    model, baseline = FeedbackAccumulator(), FeedbackAccumulator()
-    with tqdm(total=num_examples, desc="evaluate", unit=" images", disable=not progress) as bar:
-        for batch, prediction in _predictions(predict, batches):
-            target = target_arrays(batch)
-            predicted = predicted_arrays(prediction, target, decode)
-            values = model.add(predicted, target)
-            baseline.add(mean.predict(target), target)
-            gallery.add(
-                np.asarray(batch.features["image"])[: batch.valid], predicted, target, values.quality()
-            )
-            bar.update(batch.valid)
-    values = model.values()
-    result = summarise(values)
-    metrics: dict = {"model": result, "mean_baseline": baseline.result()}
-    if noise_ceiling is not None:
-        metrics["noise_ceiling"] = noise_ceiling
-        metrics["ceiling_share"] = ceiling_share(result, noise_ceiling)
-    metrics["flag_every_word"] = {"keywords": _flag_every_word(values)}
-    metrics |= {"examples": len(values), "counts": count_examples(values)}
-    return Evaluation(metrics=metrics, values=values, gallery=gallery.picks())
+
+    def __init__(
+        self,
+        batches: Callable[[], Iterable[EvaluationBatch]],
+        *,
+        decode: Callable[[list[int]], str],
+        mean: MeanFeedback,
+        noise_ceiling: dict | None = None,
+        num_examples: int | None = None,
+        progress: bool = True,
+        measure: Measure = measure_maps,
+        fetch: Callable[[Any, int], np.ndarray] = lambda maps, row: np.asarray(maps[row]),
+    ):
+        self._batches, self._decode, self._mean, self._ceiling = batches, decode, mean, noise_ceiling
+        self._num_examples, self._progress = num_examples, progress
+        self._measure, self._fetch = measure, fetch
+        self._baseline: dict | None = None
+
+    def evaluate(
+        self,
+        predict: Predict,
+        *,
+        gallery: Gallery | None = None,
+        on_values: Callable[[ExampleValues], None] | None = None,
+        title: str = "evaluate",
+    ) -> Evaluation:
+        """Evaluates one model.
+
+        Args:
+          predict: model features to `heatmaps` [b 2 h w], which may stay on a device, `measured` f32 [b 2 m]
+            (`measure_maps` of them), `scores` f32 [b 4] and `keyword_tokens` int32 [b k], as
+            `model.predict_batch` gives them.
+          gallery: collects examples; an empty `Gallery()` if None.
+          on_values: called with the values of each batch, in order.
+          title: of the progress bar.
+
+        Returns:
+          Metrics, values and gallery. They do not depend on the batch size, as far as the model's predictions
+          do not.
+
+        Raises:
+          ValueError: the split is empty, or a prediction is not finite.
+        """
+        gallery = Gallery() if gallery is None else gallery
+        model = FeedbackAccumulator()
+        baseline = None if self._baseline else FeedbackAccumulator()
+        with tqdm(total=self._num_examples, desc=title, unit=" images", disable=not self._progress) as bar:
+            for batch, prediction in _predictions(predict, self._batches()):
+                target = target_arrays(batch)
+                predicted = predicted_arrays(prediction, target, self._decode)
+                measured = np.asarray(prediction["measured"])[: batch.valid]
+                values = model.add(predicted, target, measured)
+                images = np.asarray(batch.features["image"])[: batch.valid]
+                maps = functools.partial(self._fetch, prediction["heatmaps"])
+                gallery.add(images, predicted, target, values.quality(), maps)
+                if baseline:
+                    guess = self._mean.predict(target)
+                    baseline.add(guess, target, np.asarray(self._measure(guess.heatmaps, target.heatmaps)))
+                if on_values:
+                    on_values(values)
+                bar.update(batch.valid)
+        values = model.values()
+        if baseline:
+            self._baseline = baseline.result()
+        result = summarise(values)
+        metrics: dict = {"model": result, "intervals": bootstrap_intervals(values)}
+        metrics["mean_baseline"] = self._baseline
+        if self._ceiling is not None:
+            metrics["noise_ceiling"] = self._ceiling
+            metrics["ceiling_share"] = ceiling_share(result, self._ceiling)
+        metrics["flag_every_word"] = {"keywords": _flag_every_word(values)}
+        metrics |= {"examples": len(values), "counts": count_examples(values)}
+        return Evaluation(metrics=metrics, values=values, gallery=gallery.picks())
 
 
 def target_arrays(batch: EvaluationBatch) -> FeedbackArrays:
@@ -144,11 +186,11 @@ def target_arrays(batch: EvaluationBatch) -> FeedbackArrays:
 def predicted_arrays(
     prediction: Mapping[str, Any], target: FeedbackArrays, decode: Callable[[list[int]], str]
 ) -> FeedbackArrays:
-    """The predictions for a batch, padding left out, with keywords as text."""
+    """The predictions for a batch, padding left out, with keywords as text; maps stay where they are."""
     n = len(target)
     return FeedbackArrays(
         scores=np.asarray(prediction["scores"], np.float32)[:n],
-        heatmaps=np.asarray(prediction["heatmaps"], np.float32)[:n],
+        heatmaps=np.empty((n, len(HEATMAPS), 0, 0), np.float32),
         keywords=[decode_tokens(row, decode) for row in np.asarray(prediction["keyword_tokens"])[:n]],
         prompts=target.prompts,
         filenames=target.filenames,

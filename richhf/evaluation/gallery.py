@@ -2,9 +2,10 @@
 
 import dataclasses
 import heapq
+from collections.abc import Callable
 
 import numpy as np
-from jaxtyping import UInt8
+from jaxtyping import Float, UInt8
 
 from richhf.data.words import flag_words, split_words
 from richhf.evaluation.arrays import FeedbackArrays
@@ -49,8 +50,17 @@ class Gallery:
         predicted: FeedbackArrays,
         target: FeedbackArrays,
         quality: np.ndarray,
+        maps: Callable[[int], Float[np.ndarray, "2 h w"]] | None = None,
     ) -> None:
-        """Looks at a batch; `quality` is `[b]`, higher is better."""
+        """Looks at a batch.
+
+        Args:
+          images: as the model saw them.
+          predicted: predictions.
+          target: labels.
+          quality: `[b]`, higher is better.
+          maps: brings the predicted maps of a row; None: `predicted` has them.
+        """
         for i in range(len(target)):
             keys = {"best": quality[i], "worst": -quality[i], "random": self._rng.random()}
             # Of equal ones the earlier stays: ranks are unique, so that a heap never compares examples.
@@ -58,7 +68,10 @@ class Gallery:
             self._seen += 1
             wanted = [kind for kind in KINDS if self._enters(kind, ranks[kind])]
             if wanted:
-                example = _example(images[i], predicted, target, i, float(quality[i]))
+                one = predicted.select([i])
+                if maps is not None:
+                    one = dataclasses.replace(one, heatmaps=maps(i)[None])
+                example = _example(images[i], one, target.select([i]), float(quality[i]))
                 for kind in wanted:
                     heapq.heappush(self._heaps[kind], (ranks[kind], example))
                     if len(self._heaps[kind]) > self._sizes[kind]:
@@ -78,22 +91,18 @@ class Gallery:
         return len(heap) < self._sizes[kind] or (bool(heap) and rank > heap[0][0])
 
 
-def arrays_to_feedback(
-    arrays: FeedbackArrays, index: int, *, size: tuple[int, int], flags: tuple[bool, ...]
-) -> Feedback:
-    """One example as a `Feedback`, its maps at the image's `size`; what is not valid is absent."""
-    prompt = arrays.prompts[index]
+def arrays_to_feedback(arrays: FeedbackArrays, *, size: tuple[int, int], flags: tuple[bool, ...]) -> Feedback:
+    """A single example as a `Feedback`, its maps at the image's `size`; what is not valid is absent."""
+    (prompt,) = arrays.prompts
     return Feedback(
         prompt=prompt,
         scores={
-            name: float(arrays.scores[index, j])
-            for j, name in enumerate(SCORES)
-            if arrays.score_valid[index, j]
+            name: float(arrays.scores[0, j]) for j, name in enumerate(SCORES) if arrays.score_valid[0, j]
         },
         heatmaps={
-            name: resize_maps(arrays.select([index]).unit_heatmaps(name), size)[0]
+            name: np.asarray(resize_maps(arrays.unit_heatmaps(name), size)[0])
             for j, name in enumerate(HEATMAPS)
-            if arrays.heatmap_valid[index, j]
+            if arrays.heatmap_valid[0, j]
         },
         words=split_words(prompt),
         misaligned=flags,
@@ -102,17 +111,15 @@ def arrays_to_feedback(
 
 
 def _example(
-    image: np.ndarray, predicted: FeedbackArrays, target: FeedbackArrays, index: int, quality: float
+    image: np.ndarray, predicted: FeedbackArrays, target: FeedbackArrays, quality: float
 ) -> GalleryExample:
-    size = image.shape[:2]
-    true_flags: tuple[bool, ...] = ()
-    if target.keyword_valid[index]:
-        true_flags = flag_words(target.prompts[index], target.keywords[index])
-    predicted_flags = flag_words(target.prompts[index], predicted.keywords[index])
+    size, (prompt,) = image.shape[:2], target.prompts
+    true_flags = flag_words(prompt, target.keywords[0]) if target.keyword_valid[0] else ()
+    predicted_flags = flag_words(prompt, predicted.keywords[0])
     return GalleryExample(
         image=image.copy(),
-        truth=arrays_to_feedback(target, index, size=size, flags=true_flags),
-        predicted=arrays_to_feedback(predicted, index, size=size, flags=predicted_flags),
-        filename=target.filenames[index],
+        truth=arrays_to_feedback(target, size=size, flags=true_flags),
+        predicted=arrays_to_feedback(predicted, size=size, flags=predicted_flags),
+        filename=target.filenames[0],
         quality=quality,
     )

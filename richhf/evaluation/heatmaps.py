@@ -1,7 +1,9 @@
 """Agreement of predicted and true heatmaps: MSE, CC, KLD, SIM, NSS and AUC-Judd (paper, section 4.2).
 
-Every metric takes `[b h w]` maps in [0, 1], works in float64 and returns one value a map, nan where the
-metric has no meaning. Degenerate maps:
+Every metric takes `[b h w]` maps in [0, 1] and returns one value a map, nan where the metric has no meaning.
+NumPy arrays are measured on the host in float64; JAX arrays where they lie, in float32, also inside a jitted
+function: there values cannot be checked, only shapes. Both go through the same lines and agree to 1e-5.
+Degenerate maps:
 
 | | mse | cc | kld | sim | nss | auc_judd |
 |---|---|---|---|---|---|---|
@@ -15,16 +17,17 @@ with the value of chance, so that a model cannot gain by predicting constant map
 
 from typing import Any
 
+import jax
+import jax.numpy as jnp
 import numpy as np
-import PIL.Image
 from jaxtyping import Array, Float, Real
 
 EPS = 1e-8
 _SLACK = 1e-6  # float32 rounding of a bilinear resize may pass 1 by this much
 
 Maps = Real[np.ndarray, "b h w"] | Real[Array, "b h w"]
-PerMap = Float[np.ndarray, " b"]
-Pixels = Float[np.ndarray, "b p"]
+PerMap = Float[np.ndarray, " b"] | Float[Array, " b"]
+Pixels = Float[np.ndarray, "b p"] | Float[Array, "b p"]
 
 
 def mse(pred: Maps, true: Maps) -> PerMap:
@@ -35,13 +38,13 @@ def mse(pred: Maps, true: Maps) -> PerMap:
       true: `[b h w]` in [0, 1], true maps.
 
     Returns:
-      `[b]` float64, 0 for equal maps; lower is better.
+      `[b]`, 0 for equal maps; lower is better.
 
     Raises:
       ValueError: shapes differ, or values are not finite or not in [0, 1]; so do all metrics of this file.
     """
-    pred, true = _pixels(pred, true)
-    return np.mean(np.square(pred - true), axis=1)
+    xp, pred, true = _pixels(pred, true)
+    return xp.mean(xp.square(pred - true), axis=1)
 
 
 def cc(pred: Maps, true: Maps) -> PerMap:
@@ -52,15 +55,14 @@ def cc(pred: Maps, true: Maps) -> PerMap:
       true: `[b h w]` in [0, 1].
 
     Returns:
-      `[b]` float64 in [-1, 1]; 0 for a constant prediction, nan for a constant (or empty) truth.
+      `[b]` in [-1, 1]; 0 for a constant prediction, nan for a constant (or empty) truth.
     """
-    pred, true = _pixels(pred, true)
+    xp, pred, true = _pixels(pred, true)
     flat_pred, flat_true = _constant(pred), _constant(true)
-    pred = pred - pred.mean(axis=1, keepdims=True)
-    true = true - true.mean(axis=1, keepdims=True)
-    norm = np.sqrt(np.sum(pred * pred, axis=1)) * np.sqrt(np.sum(true * true, axis=1))
-    r = np.sum(pred * true, axis=1) / np.where(flat_pred | flat_true, 1.0, norm)
-    return np.where(flat_true, np.nan, np.where(flat_pred, 0.0, np.clip(r, -1.0, 1.0)))
+    pred, true = _centred(xp, pred), _centred(xp, true)
+    norm = xp.sqrt(xp.sum(pred * pred, axis=1)) * xp.sqrt(xp.sum(true * true, axis=1))
+    r = xp.sum(pred * true, axis=1) / xp.where(flat_pred | flat_true, 1.0, norm)
+    return xp.where(flat_true, xp.nan, xp.where(flat_pred, 0.0, xp.clip(r, -1.0, 1.0)))
 
 
 def kld(pred: Maps, true: Maps) -> PerMap:
@@ -73,12 +75,12 @@ def kld(pred: Maps, true: Maps) -> PerMap:
       true: `[b h w]` in [0, 1].
 
     Returns:
-      `[b]` float64, about 0 for equal maps; lower is better; nan for an empty truth.
+      `[b]`, about 0 for equal maps; lower is better; nan for an empty truth.
     """
-    pred, true = _pixels(pred, true)
-    empty = _empty(true)
-    pred, true = _normalised(pred), _normalised(true)
-    return np.where(empty, np.nan, np.sum(true * np.log(true / (pred + EPS) + EPS), axis=1))
+    xp, pred, true = _pixels(pred, true)
+    empty = ~xp.any(true > 0, axis=1)
+    pred, true = _normalised(xp, pred), _normalised(xp, true)
+    return xp.where(empty, xp.nan, xp.sum(true * xp.log(true / (pred + EPS) + EPS), axis=1))
 
 
 def sim(pred: Maps, true: Maps) -> PerMap:
@@ -89,10 +91,11 @@ def sim(pred: Maps, true: Maps) -> PerMap:
       true: `[b h w]` in [0, 1].
 
     Returns:
-      `[b]` float64 in [0, 1], 1 for maps equal up to scale; nan for an empty truth.
+      `[b]` in [0, 1], 1 for maps equal up to scale; nan for an empty truth.
     """
-    pred, true = _pixels(pred, true)
-    return np.where(_empty(true), np.nan, np.minimum(_normalised(pred), _normalised(true)).sum(axis=1))
+    xp, pred, true = _pixels(pred, true)
+    overlap = xp.minimum(_normalised(xp, pred), _normalised(xp, true)).sum(axis=1)
+    return xp.where(xp.any(true > 0, axis=1), overlap, xp.nan)
 
 
 def nss(pred: Maps, true: Maps) -> PerMap:
@@ -103,16 +106,16 @@ def nss(pred: Maps, true: Maps) -> PerMap:
       true: `[b h w]` in [0, 1]; only whether a pixel is above 0 counts.
 
     Returns:
-      `[b]` float64, 0 by chance; 0 for a constant prediction, nan for an empty truth.
+      `[b]`, 0 by chance; 0 for a constant prediction, nan for an empty truth.
     """
-    pred, true = _pixels(pred, true)
+    xp, pred, true = _pixels(pred, true)
     flat = _constant(pred)
-    centred = pred - pred.mean(axis=1, keepdims=True)
-    deviation = np.sqrt(np.sum(centred * centred, axis=1) / max(pred.shape[1] - 1, 1))
+    centred = _centred(xp, pred)
+    deviation = xp.sqrt(xp.sum(centred * centred, axis=1) / max(pred.shape[1] - 1, 1))
     positive = true > 0
     count = positive.sum(axis=1)
-    mean = np.sum(centred * positive, axis=1) / np.maximum(count, 1) / np.where(flat, 1.0, deviation)
-    return np.where(count == 0, np.nan, np.where(flat, 0.0, mean))
+    mean = xp.sum(centred * positive, axis=1) / xp.maximum(count, 1) / xp.where(flat, 1.0, deviation)
+    return xp.where(count == 0, xp.nan, xp.where(flat, 0.0, mean))
 
 
 def auc_judd(pred: Maps, true: Maps) -> PerMap:
@@ -131,41 +134,57 @@ def auc_judd(pred: Maps, true: Maps) -> PerMap:
       true: `[b h w]` in [0, 1]; only whether a pixel is above 0 counts.
 
     Returns:
-      `[b]` float64 in [0, 1]; 0.5 for a constant prediction; nan if no pixel or every pixel has truth > 0.
+      `[b]` in [0, 1]; 0.5 for a constant prediction; nan if no pixel or every pixel has truth > 0.
     """
-    pred, true = _pixels(pred, true)
-    return np.array([_auc_judd(p, t > 0) for p, t in zip(pred, true, strict=True)], np.float64)
-
-
-def _auc_judd(pred: np.ndarray, positive: np.ndarray) -> float:
-    above, others = pred[positive], np.sort(pred[~positive])
-    if above.size == 0 or others.size == 0:
-        return float("nan")
-    thresholds, counts = np.unique(above, return_counts=True)
-    thresholds, counts = thresholds[::-1], counts[::-1]
-    hits = np.cumsum(counts) / above.size
-    alarms = (others.size - np.searchsorted(others, thresholds, side="left")) / others.size
-    return float(np.trapezoid(np.concatenate([[0.0], hits, [1.0]]), np.concatenate([[0.0], alarms, [1.0]])))
+    xp, pred, true = _pixels(pred, true)
+    positive = true > 0
+    # Bits of floats from 0 up are ordered as their values; the last bit tells pixels with truth 0, which thus
+    # come first among equal values when all are sorted from the highest prediction down.
+    bits = xp.where(pred > 0, pred, 0).astype(pred.dtype).view(xp.int64 if xp is np else xp.int32)
+    keys = ~xp.sort(~(2 * bits + ~positive), axis=1)
+    hit = keys % 2 == 0
+    hits, alarms = (_counts(xp, mask) for mask in (hit, ~hit))
+    # The last hit of each value is a point of the curve; between points the last one stays.
+    point = hit & xp.concatenate([keys[:, 1:] != keys[:, :-1], xp.ones_like(hit[:, :1])], axis=1)
+    x, y = (_running_max(xp, xp.where(point, count, 0)) for count in (alarms, hits))
+    widths, heights = _with_zero(xp, x), _with_zero(xp, y)
+    area = xp.sum((widths[:, 1:] - widths[:, :-1]) * (heights[:, 1:] + heights[:, :-1]), axis=1)
+    positives, others = hits[:, -1], alarms[:, -1]
+    area = area / xp.maximum(2 * positives * others, 1) + 1 - x[:, -1] / xp.maximum(others, 1)
+    return xp.where((positives > 0) & (others > 0), area, xp.nan)
 
 
 METRICS = {"mse": mse, "cc": cc, "kld": kld, "sim": sim, "nss": nss, "auc_judd": auc_judd}
 
 
-def resize_maps(maps: Real[np.ndarray, "b h w"], size: tuple[int, int]) -> Float[np.ndarray, "b h2 w2"]:
+def resize_maps(maps: Maps, size: tuple[int, int]) -> Float[np.ndarray, "b h2 w2"] | Float[Array, "b h2 w2"]:
     """Bilinear resize to `(height, width)`, as float32: half-pixel centres; averages when it shrinks."""
-    height, width = size
-    maps = np.asarray(maps, np.float32)
-    if maps.shape[1:] == (height, width):
+    xp = _namespace(maps)
+    maps = xp.asarray(maps, xp.float32)
+    if maps.shape[1:] == tuple(size):
         return maps
-    resized = np.empty((len(maps), height, width), np.float32)
-    for target, source in zip(resized, maps, strict=True):
-        image = PIL.Image.fromarray(np.ascontiguousarray(source))
-        target[:] = np.asarray(image.resize((width, height), PIL.Image.Resampling.BILINEAR))
-    return resized
+    rows, columns = (_weights(*sides) for sides in zip(maps.shape[1:], size, strict=True))
+    with jax.default_matmul_precision("highest"):
+        return xp.matmul(xp.matmul(rows, maps), columns.T)
 
 
-def _pixels(pred: Any, true: Any) -> tuple[Pixels, Pixels]:
-    pred, true = np.asarray(pred), np.asarray(true)
+def _weights(old: int, new: int) -> Float[np.ndarray, "new old"]:
+    """What each old pixel of a row gives to each new one: a triangle as wide as the larger pixel's two."""
+    scale = old / new
+    centres = (np.arange(new) + 0.5) * scale
+    distances = np.abs(centres[:, None] - (np.arange(old) + 0.5)) / max(scale, 1.0)
+    weights = np.maximum(1.0 - distances, 0.0)
+    return (weights / weights.sum(axis=1, keepdims=True)).astype(np.float32)
+
+
+def _namespace(*arrays: Any) -> Any:
+    return jnp if any(isinstance(array, jax.Array) for array in arrays) else np
+
+
+def _pixels(pred: Any, true: Any) -> tuple[Any, Pixels, Pixels]:
+    """The namespace that both belong to, and both as floats [b p]."""
+    xp = _namespace(pred, true)
+    pred, true = xp.asarray(pred), xp.asarray(true)
     if pred.ndim != 3 or pred.shape != true.shape or 0 in pred.shape[1:]:
         raise ValueError(
             f"Heatmaps must be two [b, h, w] arrays of one shape; got {pred.shape} (predicted) and "
@@ -174,26 +193,47 @@ def _pixels(pred: Any, true: Any) -> tuple[Pixels, Pixels]:
         )
     sides = []
     for side, maps in (("predicted", pred), ("true", true)):
-        maps = maps.astype(np.float64).reshape(len(maps), maps.shape[1] * maps.shape[2])
+        maps = maps.astype(xp.float64 if xp is np else xp.float32)
+        maps = maps.reshape(len(maps), maps.shape[1] * maps.shape[2])
+        known = maps.size and not isinstance(maps, jax.core.Tracer)
         # Written so that nan fails it too.
-        if maps.size and not (maps.min() >= -_SLACK and maps.max() <= 1 + _SLACK):
+        if known and not (maps.min() >= -_SLACK and maps.max() <= 1 + _SLACK):
             raise ValueError(
                 f"Heatmaps must hold values in [0, 1]; the {side} maps go from {maps.min():g} to "
                 f"{maps.max():g}. Divide 8-bit maps by 255 and apply a sigmoid to logits."
             )
         sides.append(maps)
-    return sides[0], sides[1]
+    return xp, sides[0], sides[1]
 
 
-def _constant(maps: Pixels) -> np.ndarray:
+def _constant(maps: Pixels) -> Any:
     return maps.min(axis=1) == maps.max(axis=1)
 
 
-def _empty(maps: Pixels) -> np.ndarray:
-    return ~np.any(maps > 0, axis=1)
+def _centred(xp: Any, maps: Pixels) -> Pixels:
+    """Deviations from the mean, the largest of them 1."""
+    # Twice: in float32 the rounding of the first mean is as large as the deviations of a nearly even map.
+    maps = maps - maps.mean(axis=1, keepdims=True)
+    maps = maps - maps.mean(axis=1, keepdims=True)
+    largest = xp.abs(maps).max(axis=1, keepdims=True)
+    # Squares of the deviations of a faint map, as they are, underflow in float32.
+    return maps / xp.where(largest > 0, largest, 1.0)
 
 
-def _normalised(maps: Pixels) -> Pixels:
+def _normalised(xp: Any, maps: Pixels) -> Pixels:
     total = maps.sum(axis=1, keepdims=True)
     uniform = 1.0 / maps.shape[1]
-    return np.where(total > 0, maps / np.where(total > 0, total, 1.0), uniform)
+    return xp.where(total > 0, maps / xp.where(total > 0, total, 1.0), uniform)
+
+
+def _counts(xp: Any, mask: Any) -> Pixels:
+    """How often mask is true up to each pixel; floats, exact up to 2^24 pixels in float32."""
+    return xp.cumsum(mask, axis=1, dtype=xp.int32).astype(xp.float64 if xp is np else xp.float32)
+
+
+def _running_max(xp: Any, values: Any) -> Any:
+    return np.maximum.accumulate(values, axis=1) if xp is np else jax.lax.cummax(values, axis=1)
+
+
+def _with_zero(xp: Any, values: Pixels) -> Any:
+    return xp.concatenate([xp.zeros_like(values[:, :1]), values], axis=1)

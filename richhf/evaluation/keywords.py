@@ -49,7 +49,7 @@ def keyword_metrics(predicted: Sequence[str], target: Sequence[str]) -> dict[str
         return {convention: dict.fromkeys(KEYWORD_METRICS, float("nan")) for convention in CONVENTIONS}
     pairs = list(zip(predicted, target, strict=True))
     pooled = np.sum([keyword_counts(*pair) for pair in pairs], axis=0)
-    samples = np.mean([_sample_rates(*pair) for pair in pairs], axis=0)
+    samples = np.mean([sample_rates(*pair) for pair in pairs], axis=0)
     return {
         "pooled": dict(zip(KEYWORD_METRICS, _rates(*map(int, pooled)), strict=True)),
         "per_sample": dict(zip(KEYWORD_METRICS, map(float, samples), strict=True)),
@@ -68,7 +68,8 @@ def keyword_counts(predicted: str, target: str) -> tuple[int, int, int]:
     return hits, flagged.total() - hits, misaligned.total() - hits
 
 
-def _sample_rates(predicted: str, target: str) -> tuple[float, float, float]:
+def sample_rates(predicted: str, target: str) -> tuple[float, float, float]:
+    """Precision, recall and F1 of the set of misaligned words of one sample, for the mean over samples."""
     flagged = {word for word, flag in read_marks(predicted) if flag}
     misaligned = {word for word, flag in read_marks(target) if flag}
     hits = len(flagged & misaligned)

@@ -1,14 +1,16 @@
 """`metrics.json`: what every evaluation writes.
 
     {
-      "model": R, "mean_baseline": R,
+      "model": R, "intervals": I, "mean_baseline": R,
       "noise_ceiling": R, "ceiling_share": R,     (only where the noiseless truth is known)
       "compare": {name: R},                       (only if other runs were compared)
       "flag_every_word": {"keywords": {...}},
       "examples": N, "counts": {...}, ...
     }
 
-R is the result of `richhf.evaluation.evaluate_feedback`. Undefined metrics are null: the file is strict JSON.
+R is the result of `richhf.evaluation.evaluate_feedback`; I has its form, with a 95 % interval [low, high] in
+place of each value (`richhf.evaluation.bootstrap`: 1000 resamples of the examples, seed 0). Undefined metrics
+are null: the file is strict JSON.
 """
 
 import json

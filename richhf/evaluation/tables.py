@@ -1,7 +1,8 @@
 """The paper's four tables (scores, two heatmaps, keywords) as Markdown and for the terminal.
 
-Rows: predict-the-mean, flag-every-word (keywords only), other runs, the model, the noise ceiling and the
-model's share of it; those that `metrics.json` lacks are left out. Keywords are in per cent, as in the paper.
+Rows: predict-the-mean, flag-every-word (keywords only), other runs, the model, the ends of its 95 %
+intervals, the noise ceiling and the model's share of it; those that `metrics.json` lacks are left out.
+Keywords are in per cent, as in the paper.
 """
 
 import dataclasses
@@ -11,6 +12,7 @@ from typing import Any
 from richhf.feedback import HEATMAPS, KEYWORDS, SCORES
 
 UNDEFINED = "-"
+ENDS = ("from", "to")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -110,6 +112,7 @@ def _table(title: str, columns: Sequence[_Column], metrics: Mapping, name: str) 
         ("flag every word", metrics.get("flag_every_word")),
         *(metrics.get("compare") or {}).items(),
         (name, metrics["model"]),
+        *((f"  95 % {end}", interval_ends(metrics.get("intervals"), i)) for i, end in enumerate(ENDS)),
         ("noise ceiling", metrics.get("noise_ceiling")),
     ]
     group = columns[0].paths[0][0]
@@ -123,6 +126,13 @@ def _table(title: str, columns: Sequence[_Column], metrics: Mapping, name: str) 
         cells = (column.cell(shares, lambda share: str(round(100 * share))) for column in columns)
         rows.append(("% of ceiling", *cells))
     return Table(title=title, header=("", *(column.title for column in columns)), rows=tuple(rows))
+
+
+def interval_ends(intervals: Any, end: int) -> Any:
+    """The lower (0) or upper (1) ends of a tree of [low, high]."""
+    if isinstance(intervals, Mapping):
+        return {name: interval_ends(value, end) for name, value in intervals.items()}
+    return None if intervals is None else intervals[end]
 
 
 def _lookup(result: Any, path: tuple[str, ...]) -> float | None:

@@ -1,16 +1,19 @@
 """What the metrics are averages of: the values of each example, small enough to keep for a whole split."""
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
-from jaxtyping import Bool, Float
+from jaxtyping import Array, Bool, Float, Real
 
 from richhf.evaluation import heatmaps
-from richhf.evaluation.arrays import FeedbackArrays
+from richhf.evaluation.arrays import FeedbackArrays, unit_maps
 from richhf.evaluation.keywords import keyword_counts
 from richhf.feedback import HEATMAPS, SCORES
+
+Measure = Callable[[Any, Any], Any]
+"""Predicted and true maps [n 2 h w] to their metrics [n 2 m]: `measure_maps`, or the same on a device."""
 
 HEATMAP_METRICS = ("mse", "mse_empty", "cc", "kld", "sim", "nss", "auc_judd")
 
@@ -67,8 +70,43 @@ class ExampleValues:
         return np.where(count > 0, np.nansum(stacked, axis=0) / np.maximum(count, 1), 0.0)
 
 
-def example_values(predicted: FeedbackArrays, target: FeedbackArrays) -> ExampleValues:
+def measure_maps(
+    predicted: Real[np.ndarray, "b 2 h w"] | Real[Array, "b 2 h w"],
+    true: Real[np.ndarray, "b 2 h2 w2"] | Real[Array, "b 2 h2 w2"],
+) -> Float[np.ndarray, "b 2 m"] | Float[Array, "b 2 m"]:
+    """Compares maps where they lie, so that numbers travel to the host instead of maps.
+
+    Args:
+      predicted: maps in [0, 1], or uint8 where 255 means 1; of another size they are resized to the truth's.
+      true: as predicted.
+
+    Returns:
+      The metrics of each map in the order of `HEATMAPS` and `HEATMAP_METRICS`, nan where one is undefined; by
+      `jax.jit` float32 within 1e-5 of the float64 that NumPy arrays give. An MSE that is nan tells of a
+      prediction that is.
+    """
+    xp = true.__array_namespace__()
+    measured = []
+    for i in range(len(HEATMAPS)):
+        pred, truth = (unit_maps(maps[:, i]) for maps in (predicted, true))
+        pred = heatmaps.resize_maps(pred, truth.shape[1:])
+        values = {name: function(pred, truth) for name, function in heatmaps.METRICS.items()}
+        values["mse_empty"] = xp.where(xp.any(truth > 0, axis=(1, 2)), xp.nan, values["mse"])
+        measured.append(xp.stack([values[name] for name in HEATMAP_METRICS], axis=1))
+    return xp.stack(measured, axis=1)
+
+
+def example_values(
+    predicted: FeedbackArrays,
+    target: FeedbackArrays,
+    measured: Float[np.ndarray, "n 2 m"] | None = None,
+) -> ExampleValues:
     """Compares each prediction with its target; predicted maps of another size are resized to the target's.
+
+    Args:
+      predicted: predictions; of their maps nothing is read where `measured` is given.
+      target: labels of the same images in the same order.
+      measured: what `measure_maps` gave for them; None: it is computed here.
 
     Raises:
       ValueError: the two are of different lengths or about different images, or a prediction is not finite.
@@ -81,7 +119,9 @@ def example_values(predicted: FeedbackArrays, target: FeedbackArrays) -> Example
             + (f", where {differing[0]} differ." if differing else ".")
         )
     finite = np.isfinite(predicted.scores).all(axis=1)
-    if predicted.heatmaps.dtype != np.uint8:
+    if measured is not None:
+        finite &= ~np.isnan(measured[:, :, HEATMAP_METRICS.index("mse")]).any(axis=1)
+    elif predicted.heatmaps.dtype != np.uint8:
         finite &= np.isfinite(predicted.heatmaps).all(axis=(1, 2, 3))
     if not finite.all():
         first = predicted.filenames[int(np.argmin(finite))]
@@ -89,12 +129,18 @@ def example_values(predicted: FeedbackArrays, target: FeedbackArrays) -> Example
             f"{(~finite).sum()} of {len(predicted)} predictions are not finite, the first for {first!r}. "
             "The model has probably diverged: evaluate an earlier checkpoint, or lower the learning rate."
         )
+    if measured is None:
+        measured = np.asarray(measure_maps(predicted.heatmaps, target.heatmaps))
+    measured = np.where(target.heatmap_valid[:, :, None], measured, np.nan).astype(np.float64)
     return ExampleValues(
         filenames=list(target.filenames),
         prompts=list(target.prompts),
         predicted_scores=predicted.scores.astype(np.float64),
         true_scores=np.where(target.score_valid, target.scores, np.nan).astype(np.float64),
-        heatmaps={name: _heatmap_values(predicted, target, name) for name in HEATMAPS},
+        heatmaps={
+            name: {metric: measured[:, i, j] for j, metric in enumerate(HEATMAP_METRICS)}
+            for i, name in enumerate(HEATMAPS)
+        },
         predicted_keywords=list(predicted.keywords),
         true_keywords=list(target.keywords),
         keyword_valid=target.keyword_valid,
@@ -115,20 +161,6 @@ def concatenate_values(parts: Sequence[ExampleValues]) -> ExampleValues:
 
     names = [field.name for field in dataclasses.fields(ExampleValues)]
     return ExampleValues(**{name: join([getattr(part, name) for part in parts]) for name in names})
-
-
-def _heatmap_values(predicted: FeedbackArrays, target: FeedbackArrays, name: str) -> dict[str, np.ndarray]:
-    values = {metric: np.full(len(target), np.nan) for metric in HEATMAP_METRICS}
-    known = target.heatmap_valid[:, HEATMAPS.index(name)]
-    true = target.unit_heatmaps(name)
-    present = known & (true > 0).any(axis=(1, 2))
-    pred = heatmaps.resize_maps(predicted.unit_heatmaps(name), true.shape[1:])
-    values["mse"][known] = heatmaps.mse(pred[known], true[known])
-    values["mse_empty"] = np.where(present, np.nan, values["mse"])
-    for metric, function in heatmaps.METRICS.items():
-        if metric != "mse":
-            values[metric][present] = function(pred[present], true[present])
-    return values
 
 
 def count_examples(values: ExampleValues) -> dict:

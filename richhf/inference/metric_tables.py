@@ -1,7 +1,8 @@
 """The paper's four tables (scores, two heatmaps, keywords) and their summary, as HTML.
 
-Rows: predict-the-mean, flag-every-word (keywords only), other runs, the model, the noise ceiling (what the
-noiseless truth scores against the annotators' labels), and the model's share of that ceiling.
+Rows: predict-the-mean, flag-every-word (keywords only), other runs, the model, the ends of its 95 %
+intervals, the noise ceiling (what the noiseless truth scores against the annotators' labels), and the model's
+share of that ceiling.
 """
 
 import dataclasses
@@ -10,11 +11,13 @@ import math
 import numbers
 from collections.abc import Callable, Mapping
 
+from richhf.evaluation.tables import ENDS, interval_ends
 from richhf.feedback import HEATMAPS, SCORES
 from richhf.inference.drawing import NOTHING, number, percent
 
 MODEL, BASELINE, EVERY_WORD = "model", "mean_baseline", "flag_every_word"
-CEILING, SHARE = "noise_ceiling", "ceiling_share"
+CEILING, SHARE, INTERVALS = "noise_ceiling", "ceiling_share", "intervals"
+NOT_RANKED = ("ceiling", "interval")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -112,13 +115,16 @@ def rows(metrics: Mapping, group: str) -> list[tuple[str, str, Mapping | None]]:
         found.append(("baseline", "Flag every word", metrics[EVERY_WORD]))
     found.extend(("other", name, result) for name, result in (metrics.get("compare") or {}).items())
     found.append(("model", "This model", metrics.get(MODEL)))
+    if group in (metrics.get(INTERVALS) or ()):
+        ends = (interval_ends(metrics[INTERVALS], end) for end in range(len(ENDS)))
+        found.extend(("interval", f"95 % {end}", result) for end, result in zip(ENDS, ends, strict=True))
     if metrics.get(CEILING):
         found.append(("ceiling", "Noise ceiling", metrics[CEILING]))
     return found
 
 
 def metric_table(title: str, note: str, columns: tuple[Column, ...], metrics: Mapping) -> str:
-    """One table with its caption; the best value of a column, the ceiling aside, is set in bold."""
+    """One table with its caption; the best value of a column, ceiling and intervals aside, is in bold."""
     groups: list[list] = []
     for column in columns:
         if groups and groups[-1][0] == column.group:
@@ -140,7 +146,7 @@ def metric_table(title: str, note: str, columns: tuple[Column, ...], metrics: Ma
         for i, column in enumerate(columns):
             value = column.value(result)
             text = column.show(value)
-            strong = kind != "ceiling" and value is not None and value == best[i]
+            strong = kind not in NOT_RANKED and value is not None and value == best[i]
             cells.append(f"<td{_start(i, starts)}>{f'<strong>{text}</strong>' if strong else text}</td>")
         body.append(f'<tr class="{kind}"><th scope="row">{html.escape(name)}</th>{"".join(cells)}</tr>')
     shares = [column.value(metrics.get(SHARE)) for column in columns]
@@ -181,7 +187,9 @@ def glance(metrics: Mapping) -> str:
 
 
 def _best(column: Column, metrics: Mapping) -> float | None:
-    found = [column.value(result) for kind, _, result in rows(metrics, column.path[0]) if kind != "ceiling"]
+    found = [
+        column.value(result) for kind, _, result in rows(metrics, column.path[0]) if kind not in NOT_RANKED
+    ]
     values = [value for value in found if value is not None]
     if len(values) < 2:
         return None

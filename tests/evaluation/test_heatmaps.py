@@ -1,8 +1,10 @@
 import inspect
 import itertools
 
+import jax
 import jax.numpy as jnp
 import numpy as np
+import PIL.Image
 import pytest
 import scipy.stats
 import sklearn.metrics
@@ -146,13 +148,42 @@ def test_each_map_of_a_batch_stands_alone(name):
     assert METRICS[name](pred[:0], true[:0]).shape == (0,)
 
 
+def corner_cases(size=(37, 29)):
+    """Pairs of maps that are easy to get wrong: with ties, flat, empty, of a single pixel, faint."""
+    rng = np.random.default_rng(4)
+    noise, spot, zero = rng.random(size), np.zeros(size), np.zeros(size)
+    spot[5, 7] = 1
+    levels = np.round(noise * 3) / 3
+    blob = noise * (rng.random(size) > 0.9)
+    faint = 0.3 + 1e-4 * noise
+    preds = [noise, levels, spot, 1 - spot, zero, zero + 0.5, faint, 1e-30 * noise, blob, noise**20]
+    trues = [zero, spot, blob, (blob > 0) * 1.0, levels, zero + 1, zero + 1 / 3]
+    pairs = [(pred, true) for pred in preds for true in trues]
+    return tuple(np.stack(side).astype(np.float32) for side in zip(*pairs, strict=True))
+
+
 @pytest.mark.parametrize("name", METRICS)
-def test_device_arrays_and_float32_are_measured_in_float64(name):
-    pred, true = (maps.astype(np.float32) for maps in random_maps())
-    exact = METRICS[name](pred.astype(np.float64), true.astype(np.float64))
-    got = METRICS[name](jnp.asarray(pred), jnp.asarray(true))
-    assert got.dtype == np.float64
-    np.testing.assert_array_equal(got, exact)
+def test_on_a_device_in_float32_they_are_as_on_the_host_in_float64(name):
+    pred, true = corner_cases()
+    exact = METRICS[name](pred, true)
+    assert exact.dtype == np.float64
+    got = jax.jit(inspect.unwrap(METRICS[name]))(jnp.asarray(pred), jnp.asarray(true))
+    assert got.dtype == np.float32
+    assert isinstance(got, jax.Array)
+    np.testing.assert_allclose(got, exact, rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize("old", [8, 12, 30])
+@pytest.mark.parametrize("new", [8, 17, 60])
+def test_resize_agrees_with_pillow_on_the_host_and_on_a_device(old, new):
+    maps = random_maps(size=(2, old, old + 3))[0].astype(np.float32)
+    expected = np.stack(
+        [PIL.Image.fromarray(m).resize((new + 1, new), PIL.Image.Resampling.BILINEAR) for m in maps]
+    )
+    got = resize_maps(maps, (new, new + 1))
+    assert isinstance(got, np.ndarray)
+    np.testing.assert_allclose(got, expected, atol=1e-6)
+    np.testing.assert_allclose(resize_maps(jnp.asarray(maps), (new, new + 1)), expected, atol=1e-6)
 
 
 @pytest.mark.parametrize("name", METRICS)

@@ -60,6 +60,25 @@ def test_rows_go_from_the_floor_to_the_ceiling(metrics):
     assert implausibility.rows[-1][1] == "-"
 
 
+def test_the_ends_of_the_intervals_stand_under_the_model(metrics):
+    def interval(value):
+        return (
+            {k: interval(v) for k, v in value.items()}
+            if isinstance(value, dict)
+            else [value - 0.1, value + 0.1]
+        )
+
+    metrics["intervals"] = interval(metrics["model"])
+    metrics["intervals"]["scores"]["overall"]["srcc"] = None
+    for table in paper_tables(metrics, name="tiny"):
+        names = [row[0] for row in table.rows]
+        at = names.index("tiny")
+        assert names[at + 1 : at + 3] == ["  95 % from", "  95 % to"]
+    rows = {row[0]: row[1:] for row in paper_tables(metrics, name="tiny")[0].rows}
+    assert rows["  95 % from"] == ("0.401 / 0.402", "0.403 / 0.404", "0.405 / 0.406", "0.407 / -")
+    assert rows["  95 % to"][0] == "0.601 / 0.602"
+
+
 def test_undefined_is_a_dash(metrics):
     scores = paper_tables(metrics)[0]
     assert scores.rows[0][-1] == "- / -"

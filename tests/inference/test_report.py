@@ -201,6 +201,22 @@ def test_the_best_measured_value_is_bold_and_the_ceiling_never(page_text):
     assert "strong" not in kld["model"]
 
 
+def test_the_ends_of_the_intervals_stand_under_the_model_and_are_never_bold(tmp_path):
+    def interval(value):
+        return {k: interval(v) for k, v in value.items()} if isinstance(value, dict) else [0.1, 0.9]
+
+    intervals = interval(result(0.5))
+    intervals["scores"]["overall"]["srcc"] = None
+    metrics = {"model": result(0.5), "mean_baseline": result(0.2), "intervals": intervals}
+    text = write(tmp_path, metrics=metrics)
+    scores = Page(text).tables[0]
+    at = [row[0] for row in scores].index("This model")
+    assert [row[0] for row in scores[at + 1 :]] == ["95 % from", "95 % to"]
+    assert scores[at + 1][1:] == [".100"] * 7 + ["–"]
+    assert scores[at + 2][1:] == [".900"] * 7 + ["–"]
+    assert not any("strong" in row for row in re.findall(r'<tr class="interval">(.*?)</tr>', text))
+
+
 def test_undefined_values_are_dashes(tmp_path):
     model = result(0.5)
     model["scores"]["overall"] = {"plcc": None, "srcc": float("nan")}
