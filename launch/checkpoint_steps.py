@@ -10,6 +10,7 @@ import numpy as np
 import orbax.checkpoint as ocp
 from jax.experimental import multihost_utils
 
+from launch.checkpoint_source import find_weights, run_folder
 from launch.gin_config import CONFIG_FILE, near
 from richhf.training.checkpoints import SUBFOLDER, find_checkpoint
 
@@ -54,7 +55,7 @@ def checkpoint_folders(
       ValueError: there is no such checkpoint, or none came in time.
     """
     if step not in (ALL, FOLLOW):
-        yield find_checkpoint(checkpoint, int(step) if step is not None else None)
+        yield find_weights(checkpoint, int(step) if step is not None else None)
         return
     folder = find_run(checkpoint, step) / SUBFOLDER
     seen: set[int] = set()
@@ -103,7 +104,7 @@ def checkpoint_folders(
 def find_run(checkpoint: str, step: int | str | None) -> Path:
     """The folder of the run whose checkpoints are meant; arguments and errors as of `checkpoint_folders`."""
     if step not in (ALL, FOLLOW):
-        return find_checkpoint(checkpoint, int(step) if step is not None else None).parent.parent
+        return run_folder(find_weights(checkpoint, int(step) if step is not None else None))
     given = Path(checkpoint).absolute()
     if given.name.isdigit() and (given / "params").is_dir():
         raise ValueError(

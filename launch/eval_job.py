@@ -11,6 +11,7 @@ import numpy as np
 import seqio
 from jax.experimental import multihost_utils
 
+from launch.checkpoint_source import load_weights, step_number
 from launch.checkpoint_steps import ALL, FOLLOW, check_step, checkpoint_folders, find_run
 from launch.data_fit import check_data_fit, check_rows, check_vocabulary, explained_reading, register_task
 from launch.eval_program import EvalProgram
@@ -28,7 +29,7 @@ from richhf.evaluation import (
     record_batches,
 )
 from richhf.models.batch_spec import batch_spec
-from richhf.training.checkpoints import is_damage, load_initial_params
+from richhf.training.checkpoints import is_damage
 from richhf.training.partitioning import Partitioner
 from richhf.training.programs import param_target
 from tasks.sources import RecordSource
@@ -139,7 +140,7 @@ def evaluate(
                 program.predict(params),
                 gallery=gallery(),
                 on_values=write_examples,
-                title=f"step {folder.name}",
+                title=f"step {step_number(folder)}",
             )
         # Not kept while the next ones are read.
         del params
@@ -162,7 +163,7 @@ def load_params(folder: Path, target: Any, note: Callable[[str], None] | None = 
     """
     params, error = None, None
     try:
-        params = load_initial_params(folder, target)
+        params = load_weights(folder, target)
     except Exception as caught:
         error = caught
     failed = error is not None
@@ -173,7 +174,7 @@ def load_params(folder: Path, target: Any, note: Callable[[str], None] | None = 
     if error and (note is None or not is_damage(error) or not is_deleted(folder)):
         raise error
     if note:
-        note(f"step {folder.name}: the checkpoint was deleted before it was read; left out")
+        note(f"step {step_number(folder)}: the checkpoint was deleted before it was read; left out")
     return None
 
 

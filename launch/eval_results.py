@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 from clu import metric_writers
 
+from launch.checkpoint_source import run_folder, step_number
 from launch.panels import gallery_panels
 from richhf.atomic import atomic_path
 from richhf.evaluation import (
@@ -85,7 +86,7 @@ class Results:
 
     def write(self, checkpoint: Path, evaluation: Evaluation, also: Mapping[str, Any]) -> dict:
         """Writes and prints what was found of a checkpoint; returns the content of metrics.json."""
-        step = int(checkpoint.name)
+        step = step_number(checkpoint)
         metrics = evaluation.metrics | self._settings | {"step": step} | dict(also)
         if not self._primary:
             return metrics
@@ -144,7 +145,7 @@ class Results:
             path,
             title=self._title,
             metrics=metrics,
-            curves=read_log(checkpoint.parent.parent),
+            curves=read_log(run_folder(checkpoint)),
             examples=[
                 GalleryExample(e.image, e.truth, e.predicted, label=kind, note=e.filename)
                 for kind, examples in evaluation.gallery.items()

@@ -12,6 +12,7 @@ import jax
 import numpy as np
 from tqdm import tqdm
 
+from launch.checkpoint_source import find_weights, load_weights, run_folder, step_number
 from launch.data_fit import VOCABULARY_FILE, check_lengths
 from launch.gin_config import AS_TRAINED, CONFIG_FILE, check_recorded
 from richhf.inference.bulk import Bulk
@@ -24,7 +25,6 @@ from richhf.inference.predictions import KINDS, output_names
 from richhf.inference.shards import PARQUET, SUMMARY, ShardWriter
 from richhf.inference.vocabulary import Vocabulary
 from richhf.models.batch_spec import batch_spec
-from richhf.training.checkpoints import find_checkpoint, load_initial_params
 from richhf.training.partitioning import Partitioner
 from richhf.training.programs import compile_predict, param_target
 
@@ -90,8 +90,8 @@ def infer(
     partitioner = dataclasses.replace(partitioner or Partitioner(), devices=jax.local_devices())
     partitioner.check_batch_size(batch_size)
     specs = batch_spec(model.config, task_feature_lengths, batch_size, labels=())
-    folder = find_checkpoint(checkpoint, step)
-    run_dir = folder.parent.parent
+    folder = find_weights(checkpoint, step)
+    run_dir = run_folder(folder)
     check_recorded(AS_TRAINED, run_dir / CONFIG_FILE)
     encoder = Encoder(
         read_vocabulary(vocabulary_file, run_dir, model),
@@ -107,7 +107,7 @@ def infer(
     kinds = tuple(kind for kind in KINDS if kind in outputs)
     writer = ShardWriter(Path(output_dir), len(inputs), shard_size, kinds, file_format, tuple(map_formats))
     target = param_target(model, partitioner, {name: spec.shape for name, spec in specs.items()})
-    params = load_initial_params(folder, target)
+    params = load_weights(folder, target)
     manifest = {
         "inputs": {"count": len(inputs), "fingerprint": fingerprint(inputs)},
         "settings": {
@@ -115,7 +115,7 @@ def infer(
             **{"prompt_length": task_feature_lengths["inputs"], "see_prompt": see_prompt},
             "max_pixels": max_pixels,
         },
-        "weights": {"step": int(folder.name), "sha256": weights_digest(params)},
+        "weights": {"step": step_number(folder), "sha256": weights_digest(params)},
         "vocabulary": {"sha256": encoder.vocabulary.digest},
         "model": {"config": describe(model.config), "keyword_length": model.keyword_length},
     }

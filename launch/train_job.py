@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 
 import gin
+from launch.checkpoint_source import find_weights, read_weights, run_folder
 from launch.data_fit import (
     check_data_fit,
     check_map_size,
@@ -22,7 +23,6 @@ from launch.training_plan import print_plan
 from richhf.atomic import atomic_path
 from richhf.data.datasets import DatasetConfig, eval_batches
 from richhf.data.training_stream import train_iterator
-from richhf.training.checkpoints import find_checkpoint
 from richhf.training.partitioning import Partitioner
 
 
@@ -52,7 +52,7 @@ def train_job(
       register_tasks: registers the tasks over their data folder.
       partitioner: where arrays live; None splits batches over all devices.
       train_eval_dataset_cfg: what to measure the losses on during training; None: nothing.
-      initial_checkpoint_path: a run to start from, trained with the same vocabulary.
+      initial_checkpoint_path: a run to start from, ours or T5X's, trained with the same vocabulary.
       num_panels: how many of its images are drawn for TensorBoard at each evaluation, if there
         are true maps.
       dry_run: print the plan for these devices (see `launch.dry_run`) instead of training.
@@ -62,7 +62,7 @@ def train_job(
     check_vocabulary(provider, model_dir)
     check_recorded(AS_TRAINED, Path(model_dir) / CONFIG_FILE)
     if initial_checkpoint_path:
-        initial_dir = find_checkpoint(initial_checkpoint_path).parent.parent
+        initial_dir = run_folder(find_weights(initial_checkpoint_path))
         check_vocabulary(provider, initial_dir)
         check_recorded(("SCAN_LAYERS",), initial_dir / CONFIG_FILE)
     partitioner = partitioner or Partitioner()
@@ -79,6 +79,7 @@ def train_job(
     settings: dict[str, Any] = {
         "partitioner": partitioner,
         "initial_checkpoint_path": initial_checkpoint_path,
+        "read_initial": read_weights,
     }
     if train_eval_dataset_cfg:
         cfg = train_eval_dataset_cfg

@@ -10,6 +10,7 @@ from typing import Any
 
 import jax
 
+from launch.checkpoint_source import find_weights, load_weights
 from launch.chips import GIB
 from launch.dry_run import slice_of
 from launch.gin_config import ConfigError
@@ -18,7 +19,7 @@ from launch.precompile_report import format_bytes
 from richhf.data.dataset_info import INFO, read_info
 from richhf.data.datasets import DatasetConfig, get_task, split_tasks
 from richhf.models import RichFeedbackModel, parameter_parts
-from richhf.training.checkpoints import find_checkpoint, has_checkpoints, load_initial_params
+from richhf.training.checkpoints import has_checkpoints
 from richhf.training.iterator_checkpoint import POSITION
 from richhf.training.partitioning import Partitioner
 from richhf.training.placement import device_bytes, placements
@@ -172,9 +173,9 @@ def start_line(
     going_on = has_checkpoints(model_dir)
     if not going_on and not initial_checkpoint_path:
         return f"new, at step 0 ({model_dir} has no checkpoint)"
-    folder = find_checkpoint(model_dir if going_on else str(initial_checkpoint_path))
+    folder = find_weights(model_dir if going_on else str(initial_checkpoint_path))
     here = jax.sharding.SingleDeviceSharding(jax.local_devices()[0])
-    load_initial_params(
+    load_weights(
         folder, jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=here), params)
     )
     if not going_on:

@@ -28,9 +28,14 @@ OLDEST_VERSION = 2
 ARRAY_SPEC = {"driver", "kvstore", "metadata"}
 
 
-def is_t5x_checkpoint(path: str | os.PathLike, step: int | None = None) -> bool:
-    """Whether there is a checkpoint of T5X; arguments as for `read_t5x_checkpoint`."""
-    return _find(Path(path), step) is not None
+def find_t5x_checkpoint(path: str | os.PathLike, step: int | None = None) -> Path | None:
+    """The folder of a checkpoint of T5X, if there is one; arguments as for `read_t5x_checkpoint`."""
+    path = Path(path).absolute()
+    steps = _steps(path)
+    if step is None and _is_one(path):
+        return path
+    wanted = (steps[-1] if steps else None) if step is None else step
+    return path / f"checkpoint_{wanted}" if wanted in steps else None
 
 
 def read_t5x_checkpoint(path: str | os.PathLike, step: int | None = None) -> dict[str, Any]:
@@ -46,7 +51,7 @@ def read_t5x_checkpoint(path: str | os.PathLike, step: int | None = None) -> dic
     Raises:
         ValueError: there is no such checkpoint, it is of a version that T5X no longer reads, or damaged.
     """
-    folder = _find(Path(path), step)
+    folder = find_t5x_checkpoint(path, step)
     if folder is None:
         there = ", ".join(map(str, _steps(Path(path)))) or "none"
         wanted = "checkpoint" if step is None else f"checkpoint of step {step}"
@@ -75,15 +80,6 @@ def write_t5x_checkpoint(model_dir: str | os.PathLike, params: Mapping[str, Any]
     with atomic_path(folder / FILE) as temporary:
         temporary.write_bytes(serialization.to_bytes({"version": VERSION, "optimizer": tree}))
     return folder
-
-
-def _find(path: Path, step: int | None) -> Path | None:
-    """The folder of a checkpoint, if there is one."""
-    if step is None and _is_one(path):
-        return path
-    steps = _steps(path)
-    wanted = (steps[-1] if steps else None) if step is None else step
-    return path / f"checkpoint_{wanted}" if wanted in steps else None
 
 
 def _steps(path: Path) -> list[int]:

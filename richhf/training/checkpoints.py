@@ -13,7 +13,7 @@ import json
 import logging
 import os
 import warnings
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -282,12 +282,15 @@ def find_checkpoint(checkpoint: str | os.PathLike, step: int | None = None) -> P
     return folder / str(steps[-1] if step is None else step)
 
 
-def load_initial_params(checkpoint: str | os.PathLike, target: Any) -> Any:
+def load_initial_params(
+    checkpoint: str | os.PathLike, target: Any, read: Callable[[Any], Any] | None = None
+) -> Any:
     """Parameters to start a new run from, checked against the model's.
 
     Args:
       checkpoint: as for `restore_params`; its moving average is taken where there is one.
       target: the model's parameters as jax.ShapeDtypeStruct with shardings.
+      read: gives a checkpoint's parameters as nested dicts of numpy arrays; None: `restore_params`.
 
     Returns:
       A tree like target of arrays placed by its shardings.
@@ -295,7 +298,7 @@ def load_initial_params(checkpoint: str | os.PathLike, target: Any) -> Any:
     Raises:
       ValueError: a parameter is missing there, is not in the model, or has another shape; all are listed.
     """
-    params = restore_params(checkpoint)
+    params = (read or restore_params)(checkpoint)
     check_same(params, target, f"the checkpoint {checkpoint}")
     return jax.tree.map(place, params, target)
 

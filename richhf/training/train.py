@@ -48,6 +48,7 @@ def train(
     ema_decay: float = 0.0,
     seed: int = 0,
     initial_checkpoint_path: str | None = None,
+    read_initial: Callable[[Any], Any] | None = None,
     image_panels: Callable[[Any, int], Mapping[str, np.ndarray]] | None = None,
     on_ready: Callable[[], Mapping[str, str] | None] | None = None,
 ) -> TrainState:
@@ -80,6 +81,7 @@ def train(
       ema_decay: decay of the moving average of parameters that is evaluated; 0 keeps none.
       seed: of the initial parameters and of dropout.
       initial_checkpoint_path: start from this run's parameters instead of random ones (not when going on).
+      read_initial: reads it, where it is no checkpoint of `train`; see `load_initial_params`.
       image_panels: (parameters, whole and on one device, step) to images [n h w c] by name, for TensorBoard,
         at each evaluation; called in the first process only.
       on_ready: called once when all settings have proved to fit and the state is there, before the first
@@ -122,7 +124,7 @@ def train(
         _check_best(best, eval_fn, target.params, eval_batches or {}, checkpoint_period, eval_period)
     params = None
     if initial_checkpoint_path and not has_checkpoints(model_dir):
-        params = load_initial_params(initial_checkpoint_path, target.params)
+        params = load_initial_params(initial_checkpoint_path, target.params, read_initial)
     Path(model_dir).mkdir(parents=True, exist_ok=True)
     checkpoints = Checkpoints(model_dir, keep=keep_checkpoints, best=best)
     state = checkpoints.restore(target, train_iterator)

@@ -21,6 +21,7 @@ from richhf.data.synthetic.vocabulary import train_vocabulary
 from richhf.data.training_stream import train_iterator
 from richhf.evaluation import flatten_metrics, write_metrics
 from richhf.feedback import HEATMAPS, SCORES
+from richhf.pretrained import write_t5x_checkpoint
 from richhf.training.checkpoints import find_checkpoint, restore_params
 from richhf.training.run_log import read_log
 from tasks.synthetic import register
@@ -84,7 +85,9 @@ def test_train_resume_and_evaluate(train, evaluate, data_dir, tmp_path, monkeypa
         "--gin.Partitioner.fsdp=2",
         "--gin.EVAL_OUTPUT_DIR=" + str(tmp_path),
     )
-    assert evaluate(*mesh, name="parts") == 0
+    # The same weights as T5X keeps them.
+    trained = write_t5x_checkpoint(tmp_path / "t5x", restore_params(tmp_path / "parts"), 4)
+    assert evaluate(*mesh, f"--gin.CHECKPOINT={trained}", name="parts") == 0
     split = json.loads((tmp_path / "metrics.json").read_text())
     one, four = flatten_metrics(metrics["model"]), flatten_metrics(split["model"])
     assert one.keys() == four.keys()
@@ -93,9 +96,12 @@ def test_train_resume_and_evaluate(train, evaluate, data_dir, tmp_path, monkeypa
 
 def test_augmented_prompt_learns_from_the_other_runs_weights(train, tmp_path):
     assert train(model="tiny_augmented_prompt", name="first", steps=1) == 0
-    start = f"--gin.INITIAL_CHECKPOINT_PATH={tmp_path / 'first'}"
-    assert train(start, "--gin.LEARNING_RATE=0.0", model="tiny_augmented_prompt", name="second", steps=1) == 0
-    assert_same(restore_params(tmp_path / "first"), restore_params(tmp_path / "second", ema=False))
+    params = restore_params(tmp_path / "first")
+    write_t5x_checkpoint(tmp_path / "t5x", params, 1)
+    for start, name in (("first", "second"), ("t5x", "third")):
+        flags = [f"--gin.INITIAL_CHECKPOINT_PATH={tmp_path / start}", "--gin.LEARNING_RATE=0.0"]
+        assert train(*flags, model="tiny_augmented_prompt", name=name, steps=1) == 0
+        assert_same(params, restore_params(tmp_path / name, ema=False))
 
 
 @pytest.mark.parametrize(
@@ -277,7 +283,7 @@ def test_vocabulary_of_another_data_set(train, evaluate, data_dir, tmp_path, cap
 
 def test_comparisons_are_read_before_the_evaluation(evaluate, tmp_path, capsys, monkeypatch):
     (tmp_path / "run/checkpoints/1/params").mkdir(parents=True)
-    monkeypatch.setattr(eval_job, "load_initial_params", lambda *_: pytest.fail("loads the parameters"))
+    monkeypatch.setattr(eval_job, "load_weights", lambda *_: pytest.fail("loads the parameters"))
     assert evaluate(f"--gin.COMPARE={{'other': '{tmp_path}/nowhere.json'}}") == 2
     assert "There is no" in capsys.readouterr().err
     names = {"scores": SCORES, "heatmaps": HEATMAPS, "keywords": ("pooled", "per_sample")}

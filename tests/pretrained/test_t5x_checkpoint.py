@@ -7,7 +7,7 @@ import pytest
 import tensorstore
 from flax import serialization, traverse_util
 
-from richhf.pretrained import is_t5x_checkpoint, read_t5x_checkpoint, write_t5x_checkpoint
+from richhf.pretrained import find_t5x_checkpoint, read_t5x_checkpoint, write_t5x_checkpoint
 
 PARAMS = {
     "t5": {
@@ -52,7 +52,7 @@ def test_arrays_beside_the_file(tmp_path, driver):
     folder = tmp_path / "checkpoint_7"
     write_arrays(folder, driver=driver)
     for path, step in ((tmp_path, None), (tmp_path, 7), (folder, None)):
-        assert is_t5x_checkpoint(path, step)
+        assert find_t5x_checkpoint(path, step)
         assert_same(read_t5x_checkpoint(path, step))
     moved = folder.rename(tmp_path / "t5_base")
     assert_same(read_t5x_checkpoint(moved))
@@ -87,8 +87,8 @@ def test_what_is_no_checkpoint(tmp_path):
     (tmp_path / "checkpoint_5").mkdir()
     (tmp_path / "tensorflow").mkdir()
     (tmp_path / "tensorflow/checkpoint").write_text('model_checkpoint_path: "model.ckpt-0"')
-    assert not any(is_t5x_checkpoint(tmp_path / name) for name in ("tensorflow", "checkpoint_5", "nowhere"))
-    assert not is_t5x_checkpoint(tmp_path, 5)
+    assert not any(find_t5x_checkpoint(tmp_path / name) for name in ("tensorflow", "checkpoint_5", "nowhere"))
+    assert not find_t5x_checkpoint(tmp_path, 5)
     with pytest.raises(ValueError, match=r"no checkpoint of step 5 of T5X in .*: found steps 3; give"):
         read_t5x_checkpoint(tmp_path, 5)
     with pytest.raises(ValueError, match="found steps none"):
