@@ -45,7 +45,7 @@ class MetricsWindow:
         self._values: list[dict[str, float]] = []
         self._latest: dict[str, float] = {}
         self._since, self._steps = time.monotonic(), 0
-        self._begun = False
+        self._begun, self._rate_before = False, 0.0
         self.loss: float | None = None
 
     @property
@@ -55,7 +55,12 @@ class MetricsWindow:
 
     @property
     def rate(self) -> float:
-        """Images per second since the last log line; the first step, which is compiled, does not count."""
+        """Images per second since the last log line; the first step, which is compiled, does not count.
+
+        Before a step has been read since that line, the rate that stands in it.
+        """
+        if not self._steps:
+            return self._rate_before
         return self._batch_size * self._steps / max(time.monotonic() - self._since, 1e-9)
 
     def add(self, step: int, metrics: Mapping[str, Any], examples: Sequence[str] = ()) -> None:
@@ -120,7 +125,8 @@ class MetricsWindow:
         finite = {name: [v[name] for v in self._values if math.isfinite(v[name])] for name in names}
         values = {name: float(np.mean(found)) for name, found in finite.items() if found}
         values |= self._latest
-        values |= {"images_per_second": round(self.rate, 2), "seconds": self.seconds}
+        self._rate_before = self.rate
+        values |= {"images_per_second": round(self._rate_before, 2), "seconds": self.seconds}
         self._values, self._steps, self._since = [], 0, time.monotonic()
         return values
 
