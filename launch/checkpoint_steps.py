@@ -12,6 +12,7 @@ from jax.experimental import multihost_utils
 
 from launch.checkpoint_source import find_weights, run_folder
 from launch.gin_config import CONFIG_FILE, near
+from richhf.pretrained import find_t5x_checkpoint
 from richhf.training.checkpoints import SUBFOLDER, find_checkpoint
 
 ALL, FOLLOW = "all", "follow"
@@ -110,6 +111,11 @@ def find_run(checkpoint: str, step: int | str | None) -> Path:
         raise ValueError(
             f"CHECKPOINT is one step, {given}: for {ALL!r} and {FOLLOW!r} give the run's folder, "
             f"{given.parent.parent}; for this step alone leave CHECKPOINT_STEP at None."
+        )
+    if one := find_t5x_checkpoint(given):
+        raise ValueError(
+            f"{given} is of T5X: CHECKPOINT_STEP {step!r} goes through the checkpoints of launch.train; give "
+            f"one step, such as --gin.CHECKPOINT={one}, and leave CHECKPOINT_STEP at None."
         )
     run_dir = given.parent if given.name == SUBFOLDER else given
     if step == ALL:

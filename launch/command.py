@@ -5,6 +5,7 @@ import re
 import sys
 from collections.abc import Callable, Mapping, Sequence
 
+from launch.processes import ends_at_once
 from richhf.quiet import quiet_import
 
 EXIT_FAILED, EXIT_BAD_CONFIG, EXIT_INTERRUPTED = 1, 2, 130
@@ -12,6 +13,7 @@ TRACEBACK = "RICHHF_TRACEBACK"
 AGAIN = "run the same command again to go on"
 
 
+@ends_at_once
 def run(
     name: str,
     usage: str,
@@ -25,8 +27,8 @@ def run(
 ) -> int:
     """Runs a job and returns the exit status.
 
-    0: done. 1: training went astray, or memory ran out. 2: the configuration cannot work. 130, 143: stopped
-    by Ctrl-C, SIGTERM.
+    0: done. 1: training went astray, memory or the disk ran out, or a file system failed. 2: the
+    configuration cannot work. 130, 143: stopped by Ctrl-C, SIGTERM.
     With RICHHF_TRACEBACK=1 in the environment errors keep their traceback.
 
     Args:
@@ -83,4 +85,12 @@ def run(
         elif isinstance(error, TypeError):
             message += f" (a value of the wrong type? {TRACEBACK}=1 shows where)"
         print(f"{name}: {message}", file=sys.stderr)
-        return EXIT_FAILED if isinstance(error, FloatingPointError) else EXIT_BAD_CONFIG
+        return EXIT_FAILED if is_passing(error) else EXIT_BAD_CONFIG
+
+
+def is_passing(error: BaseException) -> bool:
+    """Whether the same command may do better: of a full disk, say, but not of a file that is not there."""
+    if isinstance(error, FloatingPointError):
+        return True
+    wrong_place = FileNotFoundError, FileExistsError, NotADirectoryError, IsADirectoryError, PermissionError
+    return isinstance(error, OSError) and not isinstance(error, wrong_place)

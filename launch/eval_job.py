@@ -1,6 +1,8 @@
 """The evaluation job: checkpoints of a run over a split, and the files that say how good they are."""
 
+import hashlib
 import itertools
+import json
 import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -34,6 +36,7 @@ from richhf.training.partitioning import Partitioner
 from richhf.training.programs import param_target
 from tasks.sources import RecordSource
 
+OK, DELETED, FAILED = range(3)  # of reading a checkpoint; of several processes the worst counts
 DELETION = 10.0  # seconds that the deletion of a checkpoint may take
 
 
@@ -104,7 +107,9 @@ def evaluate(
             "task_feature_lengths": dict(dataset_cfg.task_feature_lengths),
             "split": dataset_cfg.split,
             "examples": count,
-            "run": str(run_dir),
+            "fingerprint": fingerprint(
+                labels, baseline_files, [checkpoint, baseline_split, comparisons, repr(model)]
+            ),
         },
         several=several,
         title=title,
@@ -126,7 +131,7 @@ def evaluate(
         if evaluator is None:
             note(f"baseline and noise ceiling of {count} examples of {dataset_cfg.split} ...")
             evaluator = Evaluator(
-                lambda: eval_batches(dataset_cfg, whole=True, dataset=dataset),
+                lambda: eval_batches(dataset_cfg, (0, 1), dataset=dataset),
                 decode=provider.output_features["targets"].vocabulary.decode,
                 mean=mean_feedback(baseline_files),
                 noise_ceiling=ceiling(labels, dataset_cfg.num_examples, program.measure),
@@ -166,13 +171,14 @@ def load_params(folder: Path, target: Any, note: Callable[[str], None] | None = 
         params = load_weights(folder, target)
     except Exception as caught:
         error = caught
-    failed = error is not None
+    deleted = error is not None and note is not None and is_damage(error) and is_deleted(folder)
+    outcome = OK if error is None else DELETED if deleted else FAILED
     if jax.process_count() > 1:
-        failed = bool(np.any(multihost_utils.process_allgather(np.array(failed))))
-    if not failed:
+        outcome = int(np.max(multihost_utils.process_allgather(np.int32(outcome))))
+    if outcome == OK:
         return params
-    if error and (note is None or not is_damage(error) or not is_deleted(folder)):
-        raise error
+    if outcome == FAILED:
+        raise error or ValueError(f"another process could not read {folder}: its message says why.")
     if note:
         note(f"step {step_number(folder)}: the checkpoint was deleted before it was read; left out")
     return None
@@ -190,6 +196,18 @@ def check_trained_alike(provider: seqio.Task | seqio.Mixture, run_dir: Path) -> 
     """Checks vocabulary and settings against those that a run was trained with, as far as it has begun."""
     check_vocabulary(provider, run_dir)
     check_recorded(AS_TRAINED, run_dir / CONFIG_FILE)
+
+
+def fingerprint(labels: list[Path], baseline_files: list[Path], settings: list[Any]) -> str:
+    """A hash of what results depend on besides the checkpoint: all labels, of other files the sizes."""
+    digest = hashlib.sha256(json.dumps(settings, sort_keys=True).encode())
+    for path in labels:
+        digest.update(path.name.encode())
+        with path.open("rb") as file:
+            digest.update(hashlib.file_digest(file, "sha256").digest())
+    for path in baseline_files:
+        digest.update(f"{path.name} {path.stat().st_size}".encode())
+    return digest.hexdigest()
 
 
 def mean_feedback(files: list[Path]) -> MeanFeedback:

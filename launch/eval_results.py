@@ -98,9 +98,7 @@ class Results:
         # The last: where it stands all of them do.
         write_metrics(folder / METRICS_FILE, metrics)
         if self._several:
-            for name in (PAGE, TABLES, METRICS_FILE):
-                with atomic_path(self._output / name) as temporary:
-                    shutil.copyfile(folder / name, temporary)
+            self._copy_to_top(folder)
             self._write_steps()
             print(f"step {step}  {headline(metrics['model'])}  {folder}", flush=True)
         else:
@@ -112,15 +110,32 @@ class Results:
         """Prints what compares several checkpoints, and closes TensorBoard's file."""
         if self._writer:
             self._writer.close()
-        if self._several and self._primary and (table := self._write_steps()):
+        if not (self._several and self._primary):
+            return
+        if done := self._done():
+            # Killed between the step's files and their copies, an evaluation has left others there.
+            last = max(done, key=lambda folder: done[folder]["step"])
+            top = self._output / METRICS_FILE
+            if not top.exists() or top.read_bytes() != (last / METRICS_FILE).read_bytes():
+                self._copy_to_top(last)
+        if table := self._write_steps():
             print(f"\n{table.text()}\n\n{self._output / STEPS_TABLE}", flush=True)
 
-    def _write_steps(self) -> Table | None:
-        found = []
+    def _copy_to_top(self, folder: Path) -> None:
+        for name in (PAGE, TABLES, METRICS_FILE):
+            with atomic_path(self._output / name) as temporary:
+                shutil.copyfile(folder / name, temporary)
+
+    def _done(self) -> dict[Path, dict]:
+        """The metrics of the steps that have been evaluated with these settings, by their folders."""
+        found = {}
         for file in self._output.glob(f"step_*/{METRICS_FILE}"):
             with contextlib.suppress(ValueError):
-                found.append(read_metrics(file))
-        return write_steps(self._output, [metrics for metrics in found if self._same_settings(metrics)])
+                found[file.parent] = read_metrics(file)
+        return {folder: metrics for folder, metrics in found.items() if self._same_settings(metrics)}
+
+    def _write_steps(self) -> Table | None:
+        return write_steps(self._output, list(self._done().values()))
 
     def _folder(self, checkpoint: Path) -> Path:
         return self._output / f"step_{checkpoint.name}" if self._several else self._output

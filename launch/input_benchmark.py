@@ -15,6 +15,8 @@ from launch.data_fit import register_task
 from launch.measurement import Measurement
 from richhf.data.datasets import DatasetConfig, get_task, pipeline_options
 from richhf.data.features import RichFeedbackFeatureConverter
+from richhf.data.stream import StreamShare
+from richhf.data.training_stream import train_iterator
 
 
 @dataclasses.dataclass(frozen=True)
@@ -81,7 +83,7 @@ def _stages(task: seqio.Task, cfg: DatasetConfig) -> Iterator[tuple[str, Iterato
     """The pipeline cut after each stage: name, endless iterator, images an element."""
     if isinstance(task.source, seqio.TFExampleDataSource):
         yield "read", _elements(tf.data.TFRecordDataset(task.source.list_shards(cfg.split)).repeat()), 1
-    dataset = task.source.get_dataset(cfg.split, cfg.shuffle, cfg.seed).repeat()
+    dataset = task.source.get_dataset(cfg.split, True, cfg.seed, StreamShare(0, 1))
     yield "parse and shuffle", _elements(dataset), 1
     lengths = cfg.task_feature_lengths
     with seqio.utils.map_seed_manager(cfg.seed):
@@ -93,10 +95,9 @@ def _stages(task: seqio.Task, cfg: DatasetConfig) -> Iterator[tuple[str, Iterato
             yield _name(preprocessor), _elements(dataset), 1
     dataset = RichFeedbackFeatureConverter()(dataset, lengths)
     yield "convert", _elements(dataset), 1
-    dataset = dataset.batch(cfg.batch_size, drop_remainder=True).prefetch(2)
-    yield "batch", _elements(dataset), cfg.batch_size
-    batches = dataset.with_options(pipeline_options()).as_numpy_iterator()
-    yield "to the device", (jax.block_until_ready(jax.device_put(batch)) for batch in batches), cfg.batch_size
+    yield "batch", train_iterator(cfg), cfg.batch_size
+    placed = (jax.block_until_ready(jax.device_put(batch)) for batch in train_iterator(cfg))
+    yield "to the device", placed, cfg.batch_size
 
 
 def _elements(dataset: tf.data.Dataset) -> Iterator[Any]:

@@ -3,6 +3,8 @@
 import dataclasses
 from collections.abc import Sequence
 
+from launch.precompile_report import format_bytes
+
 
 @dataclasses.dataclass(frozen=True)
 class Measurement:
@@ -14,7 +16,7 @@ class Measurement:
       flops: FLOPs a second of all devices, by the model's own count (nothing computed again counts twice).
       share_of_product: of the rate at which the same devices multiply large matrices, in [0, 1].
       share_of_peak: of the peak that the maker states, in [0, 1].
-      memory: bytes of a device at the peak.
+      memory: bytes of a device, as the compiler plans them.
     """
 
     name: str
@@ -38,7 +40,7 @@ def table(rows: Sequence[Measurement]) -> str:
             "" if row.flops is None else f"{row.flops / 1e9:.4g}",
             _percent(row.share_of_product),
             _percent(row.share_of_peak),
-            "" if row.memory is None else f"{row.memory / 2**30:.2f} GiB",
+            "" if row.memory is None else format_bytes(row.memory),
         )
         lines.append(f"| {' | '.join(cells)} |")
     return "\n".join(lines)

@@ -6,7 +6,11 @@ process I of a node is given its GPU I and no other. Elsewhere --coordinator_add
 --process_count=N and --process_index=I. Without any of them it is alone.
 """
 
-from collections.abc import Mapping
+import functools
+import os
+import sys
+import traceback
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from launch.gin_config import ConfigError
@@ -37,6 +41,36 @@ def join(options: Mapping[str, str]) -> None:
         raise ConfigError(
             f"{ADDRESS}={address}: {error} Give {ADDRESS}=HOST:PORT of process 0, {COUNT} and {INDEX}."
         ) from error
+
+
+def ends_at_once(main: Callable[..., int]) -> Callable[..., int]:
+    """Wraps what returns an exit status: of several processes one that fails ends at once, with its status.
+
+    At its ordinary exit JAX would wait for the others, which wait for it, for minutes, and abort in the end.
+    """
+
+    @functools.wraps(main)
+    def wrapped(*arguments: Any, **settings: Any) -> int:
+        try:
+            status = main(*arguments, **settings)
+        except Exception:
+            if not among_several():
+                raise
+            traceback.print_exc()
+            status = 1
+        if status and among_several():
+            sys.stdout.flush()
+            sys.stderr.flush()
+            os._exit(status)
+        return status
+
+    return wrapped
+
+
+def among_several() -> bool:
+    """Whether this process has joined others."""
+    jax = sys.modules.get("jax")
+    return bool(jax and jax.distributed.is_initialized() and jax.process_count() > 1)
 
 
 def check(options: Mapping[str, str]) -> dict[str, Any] | None:

@@ -69,7 +69,7 @@ def train_job(
     if train_eval_dataset_cfg:
         check_data_fit(model, train_eval_dataset_cfg)
         partitioner.check_batch_size(train_eval_dataset_cfg.batch_size, setting="EVAL_BATCH_SIZE")
-    iterator = train_iterator(train_dataset_cfg)
+    iterator = train_iterator(train_dataset_cfg, partitioner.share)
     rows = iterator.element_spec["encoder_input_tokens"].shape
     check_rows(model, rows, train_dataset_cfg.mixture_or_task_name)
     has_maps = "heatmaps" in iterator.element_spec
@@ -82,10 +82,10 @@ def train_job(
         "read_initial": read_weights,
     }
     if train_eval_dataset_cfg:
-        cfg = train_eval_dataset_cfg
-        settings["eval_batches"] = {cfg.split: lambda: counted_batches(cfg)}
+        cfg, share = train_eval_dataset_cfg, partitioner.share
+        settings["eval_batches"] = {cfg.split: lambda: counted_batches(cfg, share)}
         if num_panels and has_maps:
-            settings["image_panels"] = Panels(model, lambda: next(counted_batches(cfg)), num_panels)
+            settings["image_panels"] = Panels(model, lambda: next(counted_batches(cfg, share)), num_panels)
     if dry_run:
         cfgs = train_dataset_cfg, train_eval_dataset_cfg
         return print_plan(model, model_dir, train, iterator, cfgs, settings, dry_run)
@@ -101,6 +101,8 @@ def train_job(
         return train(model=model, model_dir=model_dir, train_iterator=iterator, on_ready=on_ready, **settings)
 
 
-def counted_batches(cfg: DatasetConfig) -> Iterator[tuple[Mapping[str, np.ndarray], int]]:
+def counted_batches(
+    cfg: DatasetConfig, share: tuple[int, int]
+) -> Iterator[tuple[Mapping[str, np.ndarray], int]]:
     """This host's share of the batches of a split, with their numbers of examples on all, once through."""
-    return ((batch.features, batch.examples) for batch in eval_batches(cfg))
+    return ((batch.features, batch.examples) for batch in eval_batches(cfg, share))

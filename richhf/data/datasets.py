@@ -106,11 +106,8 @@ def get_task(cfg: DatasetConfig) -> seqio.Task | seqio.Mixture:
             f"{name} has no split {cfg.split!r}.{_near(cfg.split, provider.splits)} "
             f"It has {', '.join(provider.splits)}."
         )
-    if cfg.batch_size < 1 or cfg.batch_size % jax.process_count():
-        raise ValueError(
-            f"BATCH_SIZE is {cfg.batch_size}, expected a positive multiple of the number of hosts, "
-            f"{jax.process_count()}."
-        )
+    if cfg.batch_size < 1:
+        raise ValueError(f"BATCH_SIZE is {cfg.batch_size}; expected at least 1.")
     if cfg.num_examples is not None and cfg.num_examples < 1:
         raise ValueError(f"num_examples is {cfg.num_examples}; expected at least 1, or None for all.")
     for task in split_tasks(provider, cfg.split):
@@ -131,8 +128,27 @@ def split_tasks(provider: seqio.Task | seqio.Mixture, split: str) -> list[seqio.
     return [task for task in seqio.get_subtasks(provider) if split in task.splits]
 
 
+def share_of(cfg: DatasetConfig, share: tuple[int, int] | None) -> tuple[int, int, int]:
+    """A host's part of each batch: its number, the number of parts, and the rows of one.
+
+    Args:
+      cfg: says the batch size.
+      share: number and number of parts; None: a part for each process.
+
+    Raises:
+      ValueError: the batch is not divided by the number of parts.
+    """
+    index, count = share or (jax.process_index(), jax.process_count())
+    if cfg.batch_size % count:
+        raise ValueError(
+            f"BATCH_SIZE is {cfg.batch_size}, expected a positive multiple of {count}, the parts that hosts "
+            "read a batch in."
+        )
+    return index, count, cfg.batch_size // count
+
+
 def eval_batches(
-    cfg: DatasetConfig, *, whole: bool = False, dataset: tf.data.Dataset | None = None
+    cfg: DatasetConfig, share: tuple[int, int] | None = None, *, dataset: tf.data.Dataset | None = None
 ) -> Iterator[EvalBatch]:
     """All examples of a split, once and in order, in batches of one size.
 
@@ -140,18 +156,19 @@ def eval_batches(
 
     Args:
       cfg: what to read.
-      whole: whether each host takes all rows of each batch, instead of its share.
+      share: which part of each batch this host takes, and how many there are: (0, 1) for all of it; None:
+        a part for each process.
       dataset: what `eval_dataset` made of the configuration, to go through again; None: it is made.
 
     Yields:
-      Batches of `batch_size` (or else `batch_size / hosts`) rows, the last filled up with padding.
+      Batches of `batch_size / parts` rows, the last filled up with padding.
 
     Raises:
-      ValueError: see `get_task`.
+      ValueError: see `get_task` and `share_of`.
     """
     dataset = eval_dataset(cfg) if dataset is None else dataset
-    rows = cfg.batch_size if whole else cfg.batch_size // jax.process_count()
-    start = 0 if whole else rows * jax.process_index()
+    index, _, rows = share_of(cfg, share)
+    start = index * rows
     for batch in dataset.as_numpy_iterator():
         examples = len(batch["filename"])
         texts = {name: batch.pop(name)[start : start + rows] for name in EVALUATION_FEATURES}

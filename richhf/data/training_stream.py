@@ -13,7 +13,7 @@ import tensorflow as tf
 from clu.data import dataset_iterator
 
 from richhf.atomic import atomic_path
-from richhf.data.datasets import DatasetConfig, get_task, pipeline_options, split_tasks
+from richhf.data.datasets import DatasetConfig, get_task, pipeline_options, share_of, split_tasks
 from richhf.data.features import RichFeedbackFeatureConverter
 from richhf.data.stream import STREAM_POSITION, Position, StreamShare, fold_in
 
@@ -33,14 +33,11 @@ class TrainingStream(dataset_iterator.DatasetIterator):
       filenames: of the images of the last batch, this host's.
     """
 
-    def __init__(self, cfg: DatasetConfig):
-        """A stream from its start.
-
-        Raises:
-          ValueError: see `train_iterator`.
-        """
+    def __init__(self, cfg: DatasetConfig, share: tuple[int, int] | None = None):
+        """A stream from its start; arguments and errors as of `train_iterator`."""
         self._cfg = cfg
         self._provider = get_task(cfg)
+        self._part, self._parts, self._rows = share_of(cfg, share)
         self._seed = int(np.random.SeedSequence().generate_state(1)[0]) if cfg.seed is None else cfg.seed
         tasks = split_tasks(self._provider, cfg.split)
         self._mixed = 0
@@ -80,7 +77,7 @@ class TrainingStream(dataset_iterator.DatasetIterator):
     def save(self, filename: str | os.PathLike) -> None:
         """Writes where the stream stands, behind the last batch."""
         positions = {name: dataclasses.astuple(position) for name, position in self._positions.items()}
-        state = {"order": self._order(), "mixed": self._mixed * jax.process_count(), "positions": positions}
+        state = {"order": self._order(), "mixed": self._mixed * self._parts, "positions": positions}
         with atomic_path(filename) as temporary:
             temporary.write_text(json.dumps(state, indent=1), encoding="utf-8")
 
@@ -102,7 +99,7 @@ class TrainingStream(dataset_iterator.DatasetIterator):
                 "Set it as config.gin in the run's folder has it, or take a new MODEL_DIR."
             )
         positions = {name: Position(*place) for name, place in state["positions"].items()}
-        self._go_to(state["mixed"] // jax.process_count(), positions)
+        self._go_to(state["mixed"] // self._parts, positions)
 
     def _go_to(self, mixed: int, positions: Mapping[str, Position]) -> None:
         self._mixed, self._positions, self._batches = mixed, dict(positions), None
@@ -125,7 +122,7 @@ class TrainingStream(dataset_iterator.DatasetIterator):
 
     def _build(self) -> tf.data.Dataset:
         """Batches from the present position on."""
-        cfg, hosts = self._cfg, jax.process_count()
+        cfg = self._cfg
         tasks = split_tasks(self._provider, cfg.split)
         converter = RichFeedbackFeatureConverter(passthrough_features=_PASSED)
         members = []
@@ -135,7 +132,7 @@ class TrainingStream(dataset_iterator.DatasetIterator):
                 split=cfg.split,
                 shuffle=True,
                 seed=self._seed,
-                shard_info=StreamShare(jax.process_index(), hosts, self._positions[task.name]),
+                shard_info=StreamShare(self._part, self._parts, self._positions[task.name]),
                 trim_output_features=False,
                 try_in_mem_cache=False,
             )
@@ -152,22 +149,19 @@ class TrainingStream(dataset_iterator.DatasetIterator):
         if len(members) > 1:
             rates = np.cumsum(_rates(self._provider, tasks))
             mixed = tf.data.Dataset.choose_from_datasets(members, _choices(rates, self._seed, self._mixed))
-        return (
-            mixed.batch(cfg.batch_size // hosts, drop_remainder=True)
-            .prefetch(2)
-            .with_options(pipeline_options())
-        )
+        return mixed.batch(self._rows, drop_remainder=True).prefetch(2).with_options(pipeline_options())
 
 
-def train_iterator(cfg: DatasetConfig) -> TrainingStream:
+def train_iterator(cfg: DatasetConfig, share: tuple[int, int] | None = None) -> TrainingStream:
     """An endless stream of training batches for this host, whose position can be saved and restored.
 
     Args:
       cfg: what to read; shuffled, and `num_examples` must be None.
+      share: which part of each batch this host reads, and how many there are; None: one for each process.
 
     Raises:
-      ValueError: see `get_task`; a configuration that does not train; no seed, where hosts would each draw
-        one; a split without records; a task whose source gives no stream.
+      ValueError: see `get_task` and `share_of`; a configuration that does not train; no seed, where hosts
+        would each draw one; a split without records; a task whose source gives no stream.
     """
     if cfg.num_examples is not None:
         raise ValueError(
@@ -179,7 +173,7 @@ def train_iterator(cfg: DatasetConfig) -> TrainingStream:
         raise ValueError(
             f"{jax.process_count()} processes read one stream: set SEED, they would each draw one."
         )
-    return TrainingStream(cfg)
+    return TrainingStream(cfg, share)
 
 
 def _check_not_empty(task: seqio.Task, split: str) -> None:

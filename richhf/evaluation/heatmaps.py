@@ -158,11 +158,17 @@ METRICS = {"mse": mse, "cc": cc, "kld": kld, "sim": sim, "nss": nss, "auc_judd":
 
 
 def resize_maps(maps: Maps, size: tuple[int, int]) -> Float[np.ndarray, "b h2 w2"] | Float[Array, "b h2 w2"]:
-    """Bilinear resize to `(height, width)`, as float32: half-pixel centres; averages when it shrinks."""
+    """Bilinear resize to `(height, width)`, as float32: half-pixel centres; averages when it shrinks.
+
+    Raises:
+      ValueError: there are no pixels, before or after.
+    """
     xp = _namespace(maps)
     maps = xp.asarray(maps, xp.float32)
     if maps.shape[1:] == tuple(size):
         return maps
+    if 0 in (*maps.shape[1:], *size):
+        raise ValueError(f"maps of {maps.shape[1:]} pixels cannot be resized to {tuple(size)}.")
     rows, columns = (_weights(*sides) for sides in zip(maps.shape[1:], size, strict=True))
     with jax.default_matmul_precision("highest"):
         return xp.matmul(xp.matmul(rows, maps), columns.T)

@@ -16,7 +16,7 @@ import flax.linen as nn
 import jax
 import numpy as np
 from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
-from jaxtyping import Array, Shaped
+from jaxtyping import Array, Int, Shaped
 
 MESH_AXES = ("data", "fsdp", "model")
 BATCH_AXES = ("data", "fsdp")
@@ -103,6 +103,25 @@ class Partitioner:
         """The sharding of a batch: its first axis split."""
         return NamedSharding(self.mesh, PartitionSpec(BATCH_AXES))
 
+    @functools.cached_property
+    def share(self) -> tuple[int, int]:
+        """Which part of every batch this process gives, and how many parts there are.
+
+        Processes whose devices hold the same rows, as a `model` axis over several of them makes it, give the
+        same part.
+
+        Raises:
+          ValueError: see `batch_parts`; or this process has no device in the mesh.
+        """
+        process = np.vectorize(lambda device: device.process_index, otypes=[int])(self.mesh.devices)
+        parts = batch_parts(process.reshape(self.num_batch_shards, -1))
+        if jax.process_index() not in parts:
+            raise ValueError(
+                f"process {jax.process_index()} has no device in a mesh of {self.mesh.size}: with several "
+                "processes leave Partitioner.num_devices at None."
+            )
+        return parts[jax.process_index()]
+
     def check_batch_size(
         self, batch_size: int, num_microbatches: int = 1, *, setting: str = "BATCH_SIZE"
     ) -> None:
@@ -120,14 +139,20 @@ class Partitioner:
     def shard_batch(
         self, batch: Mapping[str, Shaped[np.ndarray, "b ..."]]
     ) -> dict[str, Shaped[Array, "b ..."]]:
-        """Places this process's part of a batch on its devices.
+        """Places this process's part of a batch (see `share`) on its devices.
 
         A batch that the devices do not divide (the last one of an evaluation) is given whole to every device.
         """
         rows = {x.shape[0] for x in batch.values()}
-        even = all(n * jax.process_count() % self.num_batch_shards == 0 for n in rows)
-        sharding = self.batch_sharding if even else self.replicated
-        return {name: jax.make_array_from_process_local_data(sharding, x) for name, x in batch.items()}
+        parts = self.share[1]
+        if all(n * parts % self.num_batch_shards == 0 for n in rows):
+            sharding = self.batch_sharding
+        else:
+            sharding, parts = self.replicated, 1
+        return {
+            name: jax.make_array_from_process_local_data(sharding, x, (len(x) * parts, *x.shape[1:]))
+            for name, x in batch.items()
+        }
 
     def place_whole(
         self, batch: Mapping[str, Shaped[np.ndarray, "b ..."]]
@@ -239,3 +264,28 @@ class Partitioner:
             return self.replicated
 
         return jax.tree_util.tree_map_with_path(place, tree)
+
+
+def batch_parts(processes: Int[np.ndarray, "shards devices"]) -> dict[int, tuple[int, int]]:
+    """By process, the part of a batch that it gives and the number of parts.
+
+    Args:
+      processes: of each shard of the batch the processes whose devices hold it.
+
+    Raises:
+      ValueError: processes share some of their rows, but not all.
+    """
+    held = {
+        int(one): tuple(map(int, np.flatnonzero((processes == one).any(axis=1))))
+        for one in np.unique(processes)
+    }
+    parts = sorted(set(held.values()))
+    # Equal parts that cover each shard once, in one piece each.
+    size = len(parts[0])
+    if parts != [tuple(range(start, start + size)) for start in range(0, len(processes), size)]:
+        raise ValueError(
+            f"processes hold these shards of a batch: {held}; expected that two hold the same ones or none "
+            "in common. Choose Partitioner.model so that it divides, or is a multiple of, the number of "
+            "devices of a process."
+        )
+    return {process: (parts.index(rows), len(parts)) for process, rows in held.items()}

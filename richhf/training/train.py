@@ -60,7 +60,8 @@ def train(
     Args:
       model: see `Model`.
       train_iterator: clu's DatasetIterator: `next`, `element_spec`, `save(filename)`, `restore(filename)`;
-        batches of one shape, this process's part; perhaps `filenames`, the ids of the last one's examples.
+        batches of one shape, this process's part (`Partitioner.share`); perhaps `filenames`, the ids of the
+        last one's examples.
       model_dir: gets `checkpoints/`, `train_log.jsonl` and TensorBoard events.
       optimizer: from `richhf.training.optimizers`.
       total_steps: the last step.
@@ -100,7 +101,7 @@ def train(
     """
     partitioner = partitioner or Partitioner()
     shapes, types = _batch_spec(train_iterator)
-    batch_size = next(iter(shapes.values()))[0] * jax.process_count()
+    batch_size = next(iter(shapes.values()))[0] * partitioner.share[1]
     _check_settings(
         ema_decay,
         {

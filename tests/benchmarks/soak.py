@@ -263,7 +263,7 @@ def faults(bench: Bench) -> list[tuple[str, str, bool]]:
     largest = max(file.stat().st_size for file in run.folder.glob("checkpoints/*/*/d/*"))
     resource.prlimit(run.process.pid, resource.RLIMIT_FSIZE, (largest // 2, resource.RLIM_INFINITY))
     run.process.wait()
-    row("disk full", "full", run, 2, "could not be written")
+    row("disk full", "full", run, 1, "could not be written")
 
     image = read_examples(bench.folder / "reference")[7][0]
     run = bench.finish("poisoned", script=POISONED.format(image=image))

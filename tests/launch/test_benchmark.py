@@ -1,6 +1,9 @@
+import re
+
 import pytest
 
 from launch import benchmark as launch_benchmark
+from launch.chips import STATED_PEAKS
 from launch.step_benchmark import product_rate
 
 
@@ -29,7 +32,8 @@ def read_table(text):
     return {name.strip(): [cell.strip() for cell in cells] for name, *cells in rows[1:]}
 
 
-def test_all_are_measured_and_make_one_table(run, capsys):
+def test_all_are_measured_and_make_one_table(run, capsys, monkeypatch):
+    monkeypatch.setitem(STATED_PEAKS, "cpu", 100e9)
     assert run() == 0
     text = capsys.readouterr().out
     lines = text.splitlines()
@@ -48,11 +52,12 @@ def test_all_are_measured_and_make_one_table(run, capsys):
     assert list(table) == ["input pipeline", "training step, batch of 4", "prediction, batch of 2"]
     assert float(table["input pipeline"][0]) == pytest.approx(rates[-1], rel=0.01, abs=0.1)
     for name in list(table)[1:]:
-        images, _, share, peak, memory = table[name]
+        images, gflops, share, peak, memory = table[name]
         assert float(images) > 0
-        assert 0 <= float(share.rstrip("%")) <= 100
-        assert peak == ""  # nobody states one for a CPU
-        assert float(memory.split()[0]) >= 0
+        assert 0 < int(share.rstrip("%")) <= 100
+        assert int(peak.rstrip("%")) == pytest.approx(100 * float(gflops) / 100, abs=1)
+        assert re.fullmatch(r"[\d.]+ [MG]iB", memory)
+    assert table["training step, batch of 4"][4] != table["prediction, batch of 2"][4]
     # One image costs three forward passes in training, without decoding one token after another.
     training, predicting = (float(table[name][1]) / float(table[name][0]) for name in list(table)[1:])
     assert 2 < training / predicting < 4

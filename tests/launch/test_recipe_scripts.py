@@ -117,13 +117,19 @@ def test_a_host_leaves_the_exit_status_behind(tools, tmp_path, status):
 
 @pytest.mark.parametrize(("status", "again"), [(0, False), (1, False), (143, True)])
 def test_a_slurm_job_that_was_stopped_is_queued_again(tools, tmp_path, status, again):
-    environment = {"SHARED": "/shared", "SLURM_JOB_ID": "7", "SLURM_JOB_NAME": "run"}
+    environment = {
+        "SHARED": "/shared",
+        "SLURM_JOB_ID": "7",
+        "SLURM_JOB_NAME": "run",
+        "SLURM_CPUS_PER_TASK": "6",
+    }
     ended = tools(
         "slurm/train.sbatch", "--gin.SEED=7", environment=environment,
         srun=f'echo "$*" > asked; exit {status}', scontrol='echo "$*" > queued',
     )  # fmt: skip
     assert ended.returncode == status
     asked = (tmp_path / "asked").read_text()
+    assert "--cpus-per-task=6" in asked
     assert "--gin.MODEL_DIR=/shared/runs/run" in asked
     assert asked.endswith(" --gin.SEED=7\n")
     assert (tmp_path / "queued").exists() == again

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 from jax.sharding import PartitionSpec
 
-from richhf.training.partitioning import Partitioner
+from richhf.training.partitioning import Partitioner, batch_parts
 
 
 def box(names, *shape):
@@ -67,3 +67,22 @@ def test_batch_that_devices_and_microbatches_do_not_divide(batch_size, microbatc
 def test_axis_without_a_rule():
     with pytest.raises(ValueError, match=r"no partitioning rule for the logical axis 'vocabs'.*'vocab'"):
         Partitioner().param_shardings({"w": box(("vocabs",), 8)})
+
+
+@pytest.mark.parametrize(
+    ("processes", "expected"),
+    [
+        ([[0], [0], [1], [1]], {0: (0, 2), 1: (1, 2)}),
+        ([[0, 0], [1, 1]], {0: (0, 2), 1: (1, 2)}),
+        ([[0, 1]], {0: (0, 1), 1: (0, 1)}),
+        ([[0, 1], [0, 1], [2, 3], [2, 3]], {0: (0, 2), 1: (0, 2), 2: (1, 2), 3: (1, 2)}),
+    ],
+)
+def test_processes_that_hold_the_same_rows_give_the_same_part(processes, expected):
+    assert batch_parts(np.array(processes)) == expected
+
+
+@pytest.mark.parametrize("processes", [[[0, 1], [1, 1]], [[0], [1], [0], [1]], [[0], [0], [1]]])
+def test_rows_that_processes_cannot_share(processes):
+    with pytest.raises(ValueError, match="hold the same ones or none"):
+        batch_parts(np.array(processes))
