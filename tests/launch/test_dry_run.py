@@ -110,7 +110,7 @@ def test_the_flag_may_stand_without_a_value():
 
 def test_a_dry_run_joins_no_other_process(monkeypatch):
     joined = []
-    monkeypatch.setattr(processes, "join", joined.append)
+    monkeypatch.setattr(processes, "join", lambda options, **_: joined.append(options))
     monkeypatch.setattr(os, "environ", dict(os.environ))
     options = {processes.ADDRESS: "auto", processes.COUNT: "", processes.INDEX: ""}
     assert dry_run.prepare({**options, dry_run.FLAG: dry_run.HERE}) == dry_run.HERE
