@@ -21,8 +21,8 @@ def join(options: Mapping[str, str], *, notes_sigterm: bool = False) -> None:
 
     Args:
       options: values of the flags in `OPTIONS`.
-      notes_sigterm: whether the job asks JAX again and again if SIGTERM came (`SignalWatch`). JAX's preemption
-        service, which takes the signal, is off otherwise: SIGTERM then ends a process as it ends one alone.
+      notes_sigterm: whether the job asks JAX again and again if SIGTERM came (`SignalWatch`). Otherwise JAX's
+        preemption service, which takes the signal, is off: SIGTERM ends a process as it ends one alone.
 
     Raises:
       ConfigError: flags that do not go together, or where JAX cannot find out what `auto` asks for.
