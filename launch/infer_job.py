@@ -54,7 +54,7 @@ def infer(
     file_format: str = PARQUET,
     map_formats: Sequence[str] = ("png",),
     strict: bool = False,
-    workers: int | None = None,
+    workers: int = 8,
     partitioner: Partitioner | None = None,
 ) -> dict[str, Any]:
     """Writes feedback on inputs as shards (`richhf.inference.shards`); run again, it writes those missing.
@@ -81,7 +81,7 @@ def infer(
       file_format: of the shards' tables, `parquet` or `jsonl`.
       map_formats: of the maps, `png` (8 bits), `npy` (float32) or both.
       strict: stop at the first input that cannot be used.
-      workers: threads that decode and write; None: Python's choice.
+      workers: threads that decode and write.
       partitioner: how each process's devices share the work; None splits batches over all of them.
 
     Returns:
@@ -105,7 +105,7 @@ def infer(
     )
     check_apart(source, output_dir)
     columns = {"id_column": id_column, "image_column": image_column, "prompt_column": prompt_column}
-    inputs = find_inputs(source, table=table, **columns)
+    inputs = find_inputs(source, table=table, **columns, note=print if jax.process_index() == 0 else None)
     kinds = tuple(kind for kind in KINDS if kind in outputs)
     writer = ShardWriter(Path(output_dir), len(inputs), shard_size, kinds, file_format, tuple(map_formats))
     target = param_target(model, partitioner, {name: spec.shape for name, spec in specs.items()})

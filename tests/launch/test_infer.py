@@ -26,6 +26,8 @@ WRONG = {
     "--gin.OUTPUTS=('score',)": "Did you mean 'scores'",
     "--gin.FORMAT=parket": "FORMAT is 'parket'.*Did you mean 'parquet'",
     "--gin.MAP_FORMATS=('jpg',)": "expected one of 'png', 'npy'",
+    "--gin.INPUT=gs://bucket/pictures": "mount the bucket bucket and give --gin.INPUT=MOUNT/pictures",
+    "--gin.CHECKPOINT_STEP=7": "7",
     "--gin.INPUT=picture": "picture does not exist",
     "--gin.PROMPT_COLUMN=promt": "has no column 'promt'; did you mean 'prompt'",
     "--gin.OUTPUT_DIR={pictures}/out": "lies in INPUT",
