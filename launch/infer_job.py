@@ -105,7 +105,8 @@ def infer(
     )
     check_apart(source, output_dir)
     columns = {"id_column": id_column, "image_column": image_column, "prompt_column": prompt_column}
-    inputs = find_inputs(source, table=table, **columns, note=print if jax.process_index() == 0 else None)
+    note = print if jax.process_index() == 0 else None
+    inputs = find_inputs(source, table=table, **columns, need_prompts=see_prompt, note=note)
     kinds = tuple(kind for kind in KINDS if kind in outputs)
     writer = ShardWriter(Path(output_dir), len(inputs), shard_size, kinds, file_format, tuple(map_formats))
     target = param_target(model, partitioner, {name: spec.shape for name, spec in specs.items()})

@@ -3,6 +3,7 @@
 No input is left out: one that cannot be used is listed with what is wrong with it.
 """
 
+import dataclasses
 import difflib
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
@@ -27,6 +28,7 @@ def find_inputs(
     id_column: str | None = None,
     image_column: str | None = None,
     prompt_column: str | None = None,
+    need_prompts: bool = True,
     note: Callable[[str], Any] | None = None,
 ) -> list[Input]:
     """Lists inputs, in an order that is always the same.
@@ -39,6 +41,7 @@ def find_inputs(
       id_column: of a table; None: guessed, and optional.
       image_column: of a table; None: guessed.
       prompt_column: of a table; None: guessed.
+      need_prompts: whether an image without a prompt cannot be used.
       note: told of lines of a folder's table that are of no use.
 
     Raises:
@@ -65,7 +68,7 @@ def find_inputs(
                 "record files (*.tfrecord*)."
             )
         found = list(
-            _folder_inputs(path, images, table, columns, note)
+            _folder_inputs(path, images, table, columns, need_prompts, note)
             if images
             else _record_inputs(list_record_files(path))
         )
@@ -80,7 +83,7 @@ def find_inputs(
         raise ValueError(f"{source} is a file of an unknown kind. {_EXPECTED}")
     if not found:
         raise ValueError(f"{source} holds no input: expected at least one image with its prompt.")
-    return found
+    return found if need_prompts else list(map(_without_need, found))
 
 
 _EXPECTED = (
@@ -90,16 +93,26 @@ _EXPECTED = (
 
 
 def _folder_inputs(
-    root: Path, names: list[str], table: str | None, columns: Overrides, note: Callable[[str], Any] | None
+    root: Path,
+    names: list[str],
+    table: str | None,
+    columns: Overrides,
+    need_prompts: bool,
+    note: Callable[[str], Any] | None,
 ) -> Iterator[Input]:
     refuse_pointers(root, names[:1])
-    prompt_of = _prompts_beside(root, names, table, columns, note)
+    prompt_of = _prompts_beside(root, names, table, columns, need_prompts, note)
     for name in names:
         yield file_input(name, root / name, prompt_of(name))
 
 
 def _prompts_beside(
-    root: Path, names: list[str], table: str | None, columns: Overrides, note: Callable[[str], Any] | None
+    root: Path,
+    names: list[str],
+    table: str | None,
+    columns: Overrides,
+    need_prompts: bool,
+    note: Callable[[str], Any] | None,
 ) -> Callable[[str], str | None]:
     """What gives an image's prompt: a table's lines, or text files."""
     tables = [Path(table)] if table else [root / name for name in list_files(root, TABLES)]
@@ -111,7 +124,7 @@ def _prompts_beside(
     if tables:
         return _prompts_in(tables[0], root, names, columns, note)
     texts = {name: (root / name).with_suffix(".txt") for name in names}
-    if not any(text.is_file() for text in texts.values()):
+    if need_prompts and not any(text.is_file() for text in texts.values()):
         raise ValueError(
             f"{root} holds images but no prompts: expected a table of image names and prompts "
             f"({', '.join(TABLES)}; or elsewhere, as TABLE), or {texts[names[0]].name} beside {names[0]}."
@@ -195,6 +208,13 @@ def _table_inputs(table: Path, columns: Overrides) -> Iterator[Input]:
             continue
         label = str(row.get(id_column) or "") if id_column else ""
         yield file_input(name, table.parent / name, row.get(prompt_column), label)
+
+
+def _without_need(one: Input) -> Input:
+    """An input that can be used without a prompt."""
+    if one.failure and one.failure.kind == Kind.NO_PROMPT:
+        return dataclasses.replace(one, prompt="", failure=None)
+    return one
 
 
 def _near(name: str, there: Sequence[str]) -> str:

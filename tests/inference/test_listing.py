@@ -193,3 +193,8 @@ def test_an_address_is_no_path(tmp_path):
     (tmp_path / "table.csv").write_text("image,prompt\nhttps://example.org/a.png,a cat\n")
     (found,) = find_inputs(str(tmp_path / "table.csv"))
     assert "is an address; download the images first" in found.failure.detail
+
+
+def test_a_bare_folder_where_no_prompt_is_needed(folder):
+    images = ["a.png", "b.png", "x/a.jpg"]
+    assert summary(find_inputs(str(folder), need_prompts=False)) == [(name, "", None) for name in images]
