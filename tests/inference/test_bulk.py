@@ -14,6 +14,7 @@ from PIL import Image
 from richhf.evaluation import resize_maps
 from richhf.feedback import HEATMAPS, SCORES
 from richhf.inference.bulk import Bulk, FirstFailure
+from richhf.inference.encoder import Encoder
 from richhf.inference.listing import find_inputs
 from richhf.inference.predictions import KINDS
 from richhf.inference.shards import FORMATS, ShardWriter, read_rows
@@ -140,6 +141,7 @@ import sys, time
 from pathlib import Path
 from richhf.inference.bulk import Bulk
 from richhf.inference.encoder import Encoder
+from richhf.inference.encoder import Encoder
 from richhf.inference.listing import find_inputs
 from richhf.inference.predictions import KINDS
 from richhf.inference.shards import ShardWriter
@@ -230,3 +232,14 @@ def test_a_shard_that_lacks_rows_is_not_summed_up(job):
     with pytest.raises(ValueError, match=r"shard-00002-of-00003\.jsonl has 1 rows, expected 2: remove it"):
         writer.summarise()
     assert not (writer.folder / "summary.json").exists()
+
+
+def test_images_alone(vocabulary, predict, pictures, tmp_path):
+    for text in pictures.rglob("*.txt"):
+        text.unlink()
+    blind = Encoder(vocabulary, variant="multi_head", image_size=8, prompt_length=24, see_prompt=False)
+    inputs = find_inputs(str(pictures), need_prompts=False)
+    writer = ShardWriter(tmp_path / "out", len(inputs), 4, tuple(KINDS))
+    Bulk(inputs, writer, blind, predict, batch_size=2).run(writer.missing())
+    assert writer.summarise()["failed"] == {"undecodable image": 2}
+    assert {(row["prompt"], len(row["words"] or ())) for row in read_rows(writer.folder)} == {("", 0)}
