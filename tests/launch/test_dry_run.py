@@ -80,7 +80,7 @@ def test_a_plan_says_what_training_then_does_and_where_it_starts(train, tmp_path
         ("--gin.EMA_DECAY=1.0", r"ema_decay must be in \[0, 1\)"),
         ("--gin.INITIAL_CHECKPOINT_PATH=missing", "no checkpoint in .*missing"),
         ("--gin.DATA_DIR=gs://bucket/data", "mount the bucket bucket and give --gin.DATA_DIR=MOUNT/data"),
-        ("--gin.MODEL_DIR=gs://bucket", "MODEL_DIR is gs://bucket, expected a folder"),
+        ("--gin.MODEL_DIR=gs://bucket", "MODEL_DIR is gs://bucket, expected a path"),
         ("--dry-run=v5e:4x4", r"--dry-run=v5e:4x4 asks for 16 device\(s\), but JAX has 8 already"),
     ],
 )
