@@ -30,7 +30,7 @@ def prepare(options: Mapping[str, str]) -> str:
     """
     where = options[FLAG]
     if not where:
-        processes.join(options)
+        processes.join(options, notes_sigterm=True)
         return where
     processes.check(options)
     if topology := slice_of(where):

@@ -2,7 +2,6 @@
 
 import dataclasses
 import functools
-import time
 import types
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -15,6 +14,7 @@ from tqdm import tqdm
 from launch.checkpoint_source import find_weights, load_weights, run_folder, step_number
 from launch.data_fit import VOCABULARY_FILE, check_lengths
 from launch.gin_config import AS_TRAINED, CONFIG_FILE, check_recorded
+from launch.peers import check_peers, telling, wait_for_all, wait_until
 from richhf.inference.bulk import Bulk
 from richhf.inference.encoder import Encoder
 from richhf.inference.inputs import Input, fingerprint
@@ -28,9 +28,11 @@ from richhf.models.batch_spec import batch_spec
 from richhf.training.partitioning import Partitioner
 from richhf.training.programs import compile_predict, param_target
 
-POLL_SECONDS = 1.0
+NOT_SHARED = "expected OUTPUT_DIR on a drive that all processes share."
+SETTLING = 60.0  # seconds until a network drive shows what another process wrote
 
 
+@telling()
 def infer(
     *,
     model: Any,
@@ -52,7 +54,7 @@ def infer(
     file_format: str = PARQUET,
     map_formats: Sequence[str] = ("png",),
     strict: bool = False,
-    workers: int | None = None,
+    workers: int = 8,
     partitioner: Partitioner | None = None,
 ) -> dict[str, Any]:
     """Writes feedback on inputs as shards (`richhf.inference.shards`); run again, it writes those missing.
@@ -79,7 +81,7 @@ def infer(
       file_format: of the shards' tables, `parquet` or `jsonl`.
       map_formats: of the maps, `png` (8 bits), `npy` (float32) or both.
       strict: stop at the first input that cannot be used.
-      workers: threads that decode and write; None: Python's choice.
+      workers: threads that decode and write.
       partitioner: how each process's devices share the work; None splits batches over all of them.
 
     Returns:
@@ -103,7 +105,8 @@ def infer(
     )
     check_apart(source, output_dir)
     columns = {"id_column": id_column, "image_column": image_column, "prompt_column": prompt_column}
-    inputs = find_inputs(source, table=table, **columns)
+    note = print if jax.process_index() == 0 else None
+    inputs = find_inputs(source, table=table, **columns, need_prompts=see_prompt, note=note)
     kinds = tuple(kind for kind in KINDS if kind in outputs)
     writer = ShardWriter(Path(output_dir), len(inputs), shard_size, kinds, file_format, tuple(map_formats))
     target = param_target(model, partitioner, {name: spec.shape for name, spec in specs.items()})
@@ -120,7 +123,11 @@ def infer(
         "model": {"config": describe(model.config), "keyword_length": model.keyword_length},
     }
     primary = jax.process_index() == 0
-    wait_until(lambda: claim_folder(output_dir, manifest, write=primary))
+    if primary:
+        claim_folder(output_dir, manifest)
+    wait_for_all("claimed")
+    if not wait_until(lambda: claim_folder(output_dir, manifest, write=False), seconds=SETTLING):
+        raise ValueError(f"{output_dir} is not the first process's: {NOT_SHARED}")
 
     only = types.SimpleNamespace(predict_batch=functools.partial(model.predict_batch, outputs=names))
     step_fn = compile_predict(only, partitioner, target)
@@ -129,9 +136,11 @@ def infer(
         return step_fn(params, partitioner.place_whole(features))
 
     write_own_shards(inputs, writer, encoder, predict, batch_size=batch_size, strict=strict, workers=workers)
-    wait_until(lambda: not writer.missing())
+    wait_for_all("written")
     if not primary:
         return {}
+    if not wait_until(lambda: not writer.missing(), seconds=SETTLING):
+        raise ValueError(f"{writer.table(writer.missing()[0])} was written and is not there: {NOT_SHARED}")
     summary = writer.summarise()
     failed = "".join(f"\n  {count:,} {kind}" for kind, count in summary["failed"].items())
     print(f"{summary['done']:,} of {summary['inputs']:,} inputs done{failed and f'; failed:{failed}'}")
@@ -157,7 +166,12 @@ def write_own_shards(
         part = f", {todo:,} of them here" if todo < len(inputs) else ""
         print(f"{len(inputs):,} inputs{part}{done}", flush=True)
     with tqdm(total=todo, desc="infer", unit=" images", disable=index > 0) as bar:
-        Bulk(inputs, writer, encoder, predict, on_progress=bar.update, **settings).run(missing)
+
+        def progress(count: int) -> None:
+            check_peers()
+            bar.update(count)
+
+        Bulk(inputs, writer, encoder, predict, on_progress=progress, **settings).run(missing)
 
 
 def read_vocabulary(file: str | None, run_dir: Path, model: Any) -> Vocabulary:
@@ -189,9 +203,3 @@ def check_apart(source: str, output_dir: str) -> None:
             f"OUTPUT_DIR, {output_dir}, lies in INPUT, {source}: the maps would be taken for inputs the next "
             "time. Give a folder elsewhere."
         )
-
-
-def wait_until(ready: Callable[[], bool]) -> None:
-    """Waits for what another process does."""
-    while not ready():
-        time.sleep(POLL_SECONDS)

@@ -5,23 +5,26 @@ from typing import Any
 
 from launch.gin_config import ConfigError
 
-FOLDERS = ("MODEL_DIR", "INITIAL_CHECKPOINT_PATH", "CHECKPOINT", "EVAL_OUTPUT_DIR", "OUTPUT_DIR", "DATA_DIR")
-"""Macros that name a folder. (A vocabulary may be at gs://: SeqIO reads it.)"""
+PLACES = (
+    *("MODEL_DIR", "INITIAL_CHECKPOINT_PATH", "CHECKPOINT", "EVAL_OUTPUT_DIR", "OUTPUT_DIR", "DATA_DIR"),
+    *("INPUT", "TABLE", "VOCABULARY_FILE"),
+)
+"""Macros that name a folder or a file. (A vocabulary of training may be at gs://: SeqIO reads it.)"""
 
 
 def check_places(macros: Mapping[str, Any]) -> None:
-    """Raises ConfigError where a folder is given as gs://..., which would become a local folder `gs:`.
+    """Raises ConfigError where one is given as gs://..., which would become a local folder `gs:`.
 
     Logs are appended to, and files and folders get their names when they are whole: that takes a file system.
 
     Args:
       macros: values of a configuration by name.
     """
-    for name in FOLDERS:
+    for name in PLACES:
         value = macros.get(name)
         if isinstance(value, str) and "://" in value:
             bucket, _, path = value.partition("://")[2].partition("/")
             raise ConfigError(
-                f"{name} is {value}, expected a folder: mount the bucket {bucket} and give "
+                f"{name} is {value}, expected a path: mount the bucket {bucket} and give "
                 f"--gin.{name}=MOUNT/{path or name.lower()} (launch/README.md says how)."
             )

@@ -20,11 +20,13 @@ OPTIONS = {ADDRESS: "", COUNT: "", INDEX: ""}
 AUTO = "auto"
 
 
-def join(options: Mapping[str, str]) -> None:
+def join(options: Mapping[str, str], *, notes_sigterm: bool = False) -> None:
     """Joins the other processes of the job, if there are any; to be called before JAX computes anything.
 
     Args:
       options: values of the flags in `OPTIONS`.
+      notes_sigterm: whether the job asks JAX again and again if SIGTERM came (`SignalWatch`). Otherwise JAX's
+        preemption service, which takes the signal, is off: SIGTERM ends a process as it ends one alone.
 
     Raises:
       ConfigError: flags that do not go together, or where JAX cannot find out what `auto` asks for.
@@ -35,6 +37,7 @@ def join(options: Mapping[str, str]) -> None:
     address = options[ADDRESS]
     import jax
 
+    jax.config.update("jax_enable_preemption_service", notes_sigterm)
     try:
         jax.distributed.initialize(**arguments)
     except (RuntimeError, ValueError) as error:

@@ -3,6 +3,7 @@
 A batch never spans two shards, so what a shard holds does not depend on which of them were there before.
 """
 
+import itertools
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -79,16 +80,14 @@ class Bulk:
             self._pool.shutdown(cancel_futures=True)
 
     def _run(self, numbers: Sequence[int]) -> None:
-        encoded = self._encoded([index for number in numbers for index in self._writer.indices(number)])
         unfinished: deque[_Shard] = deque()
-        for number in numbers:
+        for number, encoded in itertools.groupby(self._encoded(numbers), key=lambda found: found[0]):
             with self._explained():
                 self._writer.begin(number)
             shard = _Shard(number)
             unfinished.append(shard)
             batch: list[tuple[int, Example]] = []
-            for index in self._writer.indices(number):
-                found = next(encoded)
+            for _, index, found in encoded:
                 if isinstance(found, Failure):
                     shard.rows[index] = self._failed(index, found)
                     continue
@@ -103,14 +102,24 @@ class Bulk:
         while unfinished:
             self._finish(unfinished.popleft())
 
-    def _encoded(self, indices: Sequence[int]) -> Iterator[Example | Failure]:
-        waiting: deque[Future[Example | Failure]] = deque()
-        for index in indices:
-            waiting.append(self._pool.submit(self._encode, self._inputs[index]))
-            if len(waiting) > _AHEAD * self._batch_size:
-                yield waiting.popleft().result()
+    def _encoded(self, numbers: Sequence[int]) -> Iterator[tuple[int, int, Example | Failure]]:
+        """Number of the shard, index and what the model takes, of all inputs of shards that are not there."""
+        waiting: deque[tuple[int, int, Future[Example | Failure]]] = deque()
+
+        def oldest() -> tuple[int, int, Example | Failure]:
+            number, index, found = waiting.popleft()
+            return number, index, found.result()
+
+        for number in numbers:
+            if self._writer.is_there(number):  # another job was quicker
+                self._on_progress(len(self._writer.indices(number)))
+                continue
+            for index in self._writer.indices(number):
+                waiting.append((number, index, self._pool.submit(self._encode, self._inputs[index])))
+                if len(waiting) > _AHEAD * self._batch_size:
+                    yield oldest()
         while waiting:
-            yield waiting.popleft().result()
+            yield oldest()
 
     def _encode(self, one: Input) -> Example | Failure:
         try:

@@ -104,6 +104,10 @@ def fingerprint(inputs: Sequence[Input]) -> str:
 
 def no_file(name: str, why: str | None = "No such file or directory") -> Failure:
     """The failure of an image that no file holds."""
+    if "://" in name:
+        return Failure(
+            Kind.NO_IMAGE, f"{name!r} is an address; download the images first and give their paths"
+        )
     return Failure(Kind.NO_IMAGE, f"{name!r}: {why}; expected the path of an image file")
 
 

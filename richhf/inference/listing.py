@@ -1,8 +1,9 @@
 """What feedback is wanted on: images and prompts from a folder, a table or record files, all listed first.
 
-Nothing is left out: an input that cannot be used is listed with what is wrong with it.
+No input is left out: one that cannot be used is listed with what is wrong with it.
 """
 
+import dataclasses
 import difflib
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
@@ -27,6 +28,8 @@ def find_inputs(
     id_column: str | None = None,
     image_column: str | None = None,
     prompt_column: str | None = None,
+    need_prompts: bool = True,
+    note: Callable[[str], Any] | None = None,
 ) -> list[Input]:
     """Lists inputs, in an order that is always the same.
 
@@ -38,6 +41,8 @@ def find_inputs(
       id_column: of a table; None: guessed, and optional.
       image_column: of a table; None: guessed.
       prompt_column: of a table; None: guessed.
+      need_prompts: whether an image without a prompt cannot be used.
+      note: told of lines of a folder's table that are of no use.
 
     Raises:
       ValueError: nothing is found, or no column of a table looks like what is needed.
@@ -63,7 +68,7 @@ def find_inputs(
                 "record files (*.tfrecord*)."
             )
         found = list(
-            _folder_inputs(path, images, table, columns)
+            _folder_inputs(path, images, table, columns, need_prompts, note)
             if images
             else _record_inputs(list_record_files(path))
         )
@@ -78,7 +83,7 @@ def find_inputs(
         raise ValueError(f"{source} is a file of an unknown kind. {_EXPECTED}")
     if not found:
         raise ValueError(f"{source} holds no input: expected at least one image with its prompt.")
-    return found
+    return found if need_prompts else list(map(_without_need, found))
 
 
 _EXPECTED = (
@@ -87,15 +92,27 @@ _EXPECTED = (
 )
 
 
-def _folder_inputs(root: Path, names: list[str], table: str | None, columns: Overrides) -> Iterator[Input]:
+def _folder_inputs(
+    root: Path,
+    names: list[str],
+    table: str | None,
+    columns: Overrides,
+    need_prompts: bool,
+    note: Callable[[str], Any] | None,
+) -> Iterator[Input]:
     refuse_pointers(root, names[:1])
-    prompt_of = _prompts_beside(root, names, table, columns)
+    prompt_of = _prompts_beside(root, names, table, columns, need_prompts, note)
     for name in names:
         yield file_input(name, root / name, prompt_of(name))
 
 
 def _prompts_beside(
-    root: Path, names: list[str], table: str | None, columns: Overrides
+    root: Path,
+    names: list[str],
+    table: str | None,
+    columns: Overrides,
+    need_prompts: bool,
+    note: Callable[[str], Any] | None,
 ) -> Callable[[str], str | None]:
     """What gives an image's prompt: a table's lines, or text files."""
     tables = [Path(table)] if table else [root / name for name in list_files(root, TABLES)]
@@ -105,9 +122,9 @@ def _prompts_beside(
         found = ", ".join(str(one.relative_to(root)) for one in tables)
         raise ValueError(f"{root} holds the tables {found}: name the one with the prompts as TABLE.")
     if tables:
-        return _prompts_in(tables[0], root, names, columns)
+        return _prompts_in(tables[0], root, names, columns, note)
     texts = {name: (root / name).with_suffix(".txt") for name in names}
-    if not any(text.is_file() for text in texts.values()):
+    if need_prompts and not any(text.is_file() for text in texts.values()):
         raise ValueError(
             f"{root} holds images but no prompts: expected a table of image names and prompts "
             f"({', '.join(TABLES)}; or elsewhere, as TABLE), or {texts[names[0]].name} beside {names[0]}."
@@ -125,7 +142,11 @@ def _prompts_beside(
 
 
 def _prompts_in(
-    table: Path, root: Path, names: Sequence[str], columns: Overrides
+    table: Path,
+    root: Path,
+    names: Sequence[str],
+    columns: Overrides,
+    note: Callable[[str], Any] | None,
 ) -> Callable[[str], str | None]:
     """The prompts of a table by image.
 
@@ -137,7 +158,8 @@ def _prompts_in(
     candidates = [name for name in there if name.lower() in (*LIKELY["uid"], *LIKELY["image"])]
     if columns.image is not None or not candidates:
         candidates = [find_column("image", there, columns, str(table), "IMAGE_COLUMN")]
-    rows = [row for _, row in read_lines(table) if isinstance(row, dict)]
+    lines = [row for _, row in read_lines(table)]
+    rows = [row for row in lines if isinstance(row, dict)]
     paths, uids = {*names}, {to_uid(name) for name in names}
 
     def key(row: dict[str, Any], column: str) -> str:
@@ -155,8 +177,16 @@ def _prompts_in(
             f"{names[0]!r}. Name the column with IMAGE_COLUMN, or another table as TABLE."
         )
     prompts: dict[str, Any] = {}
+    second = 0
     for row in rows:
-        prompts.setdefault(key(row, column), row.get(prompt_column))
+        prompt = row.get(prompt_column)
+        second += prompts.setdefault(key(row, column), prompt) != prompt
+    known = paths | uids
+    strangers = len(lines) - sum(key(row, column) in known for row in rows)
+    if note and strangers:
+        note(f"{table}: {strangers:,} of {len(lines):,} lines name no image of {root}")
+    if note and second:
+        note(f"{table}: {second:,} lines give another prompt for an image that has one; its first is taken")
     return lambda name: prompts.get(name, prompts.get(to_uid(name)))
 
 
@@ -178,6 +208,13 @@ def _table_inputs(table: Path, columns: Overrides) -> Iterator[Input]:
             continue
         label = str(row.get(id_column) or "") if id_column else ""
         yield file_input(name, table.parent / name, row.get(prompt_column), label)
+
+
+def _without_need(one: Input) -> Input:
+    """An input that can be used without a prompt."""
+    if one.failure and one.failure.kind == Kind.NO_PROMPT:
+        return dataclasses.replace(one, prompt="", failure=None)
+    return one
 
 
 def _near(name: str, there: Sequence[str]) -> str:

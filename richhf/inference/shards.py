@@ -7,7 +7,8 @@
         00000000-implausibility.png      8 bits, 255 is 1.0, at the image's own size; .npy: float32
       summary.json                       inputs, done, failed by kind; there when all shards are
 
-The folder of maps is renamed before the table: a table that exists is complete. One row:
+The folder of maps is renamed before the table: a table that exists is complete, and neither is touched again.
+Two jobs may write the same shard; each does so in a folder of its own, and the first one's stays. One row:
 
 | column | type | |
 |---|---|---|
@@ -30,6 +31,7 @@ import dataclasses
 import json
 import os
 import shutil
+import uuid
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -47,6 +49,7 @@ from richhf.models.choices import check_choice
 PARQUET, JSONL = FORMATS = ("parquet", "jsonl")
 MAP_FORMATS = ("png", "npy")
 SUMMARY = "summary.json"
+_MAPS = "maps"
 Row = dict[str, Any]
 
 
@@ -61,6 +64,7 @@ class ShardWriter:
       kinds: kinds of outputs, of `KINDS`.
       format: of tables, of FORMATS.
       map_formats: of MAP_FORMATS.
+      mark: in the names of what is not complete yet: another job's is another.
     """
 
     folder: Path
@@ -69,6 +73,7 @@ class ShardWriter:
     kinds: tuple[str, ...]
     format: str = PARQUET
     map_formats: tuple[str, ...] = ("png",)
+    mark: str = dataclasses.field(default_factory=lambda: uuid.uuid4().hex[:8])
 
     def __post_init__(self):
         check_choice("FORMAT", self.format, FORMATS)
@@ -94,7 +99,11 @@ class ShardWriter:
 
     def missing(self) -> list[int]:
         """The shards that are not there yet."""
-        return [shard for shard in range(self.count) if not self.table(shard).exists()]
+        return [shard for shard in range(self.count) if not self.is_there(shard)]
+
+    def is_there(self, shard: int) -> bool:
+        """Whether a shard is complete."""
+        return self.table(shard).exists()
 
     def columns(self) -> dict[str, str]:
         """Names and types of a row's values, in order."""
@@ -109,9 +118,8 @@ class ShardWriter:
         return columns | {"error_kind": "string", "error": "string"}
 
     def begin(self, shard: int) -> None:
-        """Makes room for a shard: what a killed job left of it is removed."""
-        self._remove(shard)
-        self._temporary(shard).mkdir(parents=True)
+        """Makes room for a shard."""
+        (self._temporary(shard) / _MAPS).mkdir(parents=True)
 
     def failed(self, index: int, one: Input, failure: Failure) -> Row:
         """The row of an input without feedback."""
@@ -126,7 +134,7 @@ class ShardWriter:
         for name, values in feedback.heatmaps.items():
             for end in self.map_formats:
                 file = f"{index:08d}-{name}.{end}"
-                _write_map(self._temporary(shard) / file, values)
+                _write_map(self._temporary(shard) / _MAPS / file, values)
                 row[f"{name}_{end}"] = f"{self._maps(shard).name}/{file}"
         if prediction.keywords is not None:
             row[KEYWORDS] = prediction.keywords
@@ -134,7 +142,7 @@ class ShardWriter:
         return row
 
     def finish(self, shard: int, rows: Sequence[Row]) -> None:
-        """Puts a shard in its place, the maps before the table."""
+        """Puts a shard in its place, the maps before the table; one that another job has put there stays."""
         temporary = self._temporary(shard)
         table = temporary / self.table(shard).name
         if self.format == PARQUET:
@@ -142,41 +150,49 @@ class ShardWriter:
         else:
             lines = (json.dumps(row, ensure_ascii=False) + "\n" for row in rows)
             table.write_text("".join(lines), encoding="utf-8")
-        aside = table.replace(self.folder / f".{table.name}.tmp")
-        if "heatmaps" in self.kinds:
-            temporary.replace(self._maps(shard))
-        else:
-            temporary.rmdir()
-        aside.replace(self.table(shard))
+        if not self.is_there(shard):
+            if self._maps(shard).exists():  # a killed job's, without a table
+                self._maps(shard).replace(temporary / "old")
+            if "heatmaps" in self.kinds:
+                (temporary / _MAPS).replace(self._maps(shard))
+            table.replace(self.table(shard))
+        shutil.rmtree(temporary)
 
     def summarise(self) -> dict[str, Any]:
         """Counts the inputs of all shards, which must be there, and writes summary.json.
 
+        What killed jobs left of shards is removed.
+
         Returns:
           {"inputs": N, "done": N, "failed": {kind: N}, "shards": N}.
+
+        Raises:
+          ValueError: a shard has not one row for each of its inputs.
         """
         kinds: Counter[str] = Counter()
         for shard in range(self.count):
-            kinds.update(row["error_kind"] or "" for row in _read_table(self.table(shard), ["error_kind"]))
+            found = [row["error_kind"] or "" for row in _read_table(self.table(shard), ["error_kind"])]
+            if len(found) != len(self.indices(shard)):
+                raise ValueError(
+                    f"{self.table(shard)} has {len(found)} rows, expected {len(self.indices(shard))}: remove "
+                    "it, then run the same command again."
+                )
+            kinds.update(found)
         done = kinds.pop("", 0)
         failed = dict(sorted(kinds.items()))
         summary = {"inputs": done + kinds.total(), "done": done, "failed": failed, "shards": self.count}
         with atomic_path(self.folder / SUMMARY) as temporary:
             temporary.write_text(json.dumps(summary, indent=2) + "\n", encoding="utf-8")
+        for left in self.folder.glob(".shard-*.tmp"):
+            shutil.rmtree(left)
         return summary
 
     def _row(self, index: int, one: Input) -> Row:
         texts = {"id": one.id, "image": one.image, "prompt": one.prompt}
         return dict.fromkeys(self.columns()) | {"index": index, **{k: printable(v) for k, v in texts.items()}}
 
-    def _remove(self, shard: int) -> None:
-        for folder in (self._temporary(shard), self._maps(shard)):
-            if folder.exists():
-                shutil.rmtree(folder)
-        (self.folder / f".{self.table(shard).name}.tmp").unlink(missing_ok=True)
-
     def _temporary(self, shard: int) -> Path:
-        return self.folder / f".shard-{self._number(shard)}.tmp"
+        return self.folder / f".shard-{self._number(shard)}.{self.mark}.tmp"
 
     def _maps(self, shard: int) -> Path:
         return self.folder / f"maps-{self._number(shard)}"

@@ -14,6 +14,7 @@ from PIL import Image
 from richhf.evaluation import resize_maps
 from richhf.feedback import HEATMAPS, SCORES
 from richhf.inference.bulk import Bulk, FirstFailure
+from richhf.inference.encoder import Encoder
 from richhf.inference.listing import find_inputs
 from richhf.inference.predictions import KINDS
 from richhf.inference.shards import FORMATS, ShardWriter, read_rows
@@ -111,7 +112,8 @@ def test_outputs_choose_the_columns(job, predict):
 
 def test_a_job_that_is_stopped_goes_on_to_the_same_bytes(job, predict, tmp_path):
     """Also where it was stopped between the maps and the table of a shard."""
-    expected = contents(job("whole").folder)
+    whole = job("whole")
+    whole.summarise()
     calls = []
 
     def full_disk(features):
@@ -126,10 +128,11 @@ def test_a_job_that_is_stopped_goes_on_to_the_same_bytes(job, predict, tmp_path)
     assert there == {"shard-00000-of-00003.parquet"}
     (tmp_path / "parts/maps-00001-of-00003").mkdir()
     (tmp_path / "parts/maps-00001-of-00003/old.png").write_bytes(b"")
-    (tmp_path / "parts/.shard-00001-of-00003.parquet.tmp").write_bytes(b"")
-    (tmp_path / "parts/.shard-00002-of-00003.tmp").mkdir(exist_ok=True)
     before = (tmp_path / "parts/shard-00000-of-00003.parquet").stat().st_mtime_ns
-    assert contents(job("parts").folder) == expected
+    again = job("parts")
+    assert list(again.folder.glob(".shard-*.tmp"))
+    again.summarise()
+    assert contents(again.folder) == contents(whole.folder)
     assert (tmp_path / "parts/shard-00000-of-00003.parquet").stat().st_mtime_ns == before
 
 
@@ -137,6 +140,7 @@ SLOW = """
 import sys, time
 from pathlib import Path
 from richhf.inference.bulk import Bulk
+from richhf.inference.encoder import Encoder
 from richhf.inference.encoder import Encoder
 from richhf.inference.listing import find_inputs
 from richhf.inference.predictions import KINDS
@@ -157,7 +161,8 @@ Bulk(inputs, writer, encoder, slow, batch_size=1).run(writer.missing())
 
 
 def test_a_job_that_is_killed_goes_on_to_the_same_bytes(job, pictures, tmp_path, tmp_path_factory):
-    expected = contents(job("whole", batch_size=1).folder)
+    whole = job("whole", batch_size=1)
+    whole.summarise()
     model = next(tmp_path_factory.getbasetemp().glob("vocabulary*/vocabulary.model"))
     parts, root = tmp_path / "parts", pathlib.Path(__file__).resolve().parents[2]
     arguments = [sys.executable, "-c", SLOW, str(pictures), str(parts), str(model)]
@@ -170,12 +175,15 @@ def test_a_job_that_is_killed_goes_on_to_the_same_bytes(job, pictures, tmp_path,
     process.wait()
     assert 0 < len(list(parts.glob("shard-*"))) < 3
     assert list(parts.glob(".shard-*"))
-    assert contents(job("parts", batch_size=1).folder) == expected
+    again = job("parts", batch_size=1)
+    again.summarise()
+    assert contents(again.folder) == contents(whole.folder)
 
 
 def test_a_disk_that_fails_ends_the_job_with_the_next_move(job, predict, tmp_path):
     def unplug(features):
-        shutil.rmtree(tmp_path / "out/.shard-00000-of-00003.tmp", ignore_errors=True)
+        for left in tmp_path.glob("out/.shard-00000-of-00003.*"):
+            shutil.rmtree(left)
         return predict(features)
 
     with pytest.raises(OSError, match=r"out could not be written to: .*\n.*run the same command again"):
@@ -194,3 +202,44 @@ def test_a_prediction_that_is_no_number_is_no_row(job, predict):
 
     with pytest.raises(ValueError, match="Score 'plausibility' is nan"):
         job("out", predict=broken)
+
+
+def test_two_jobs_at_once_leave_what_one_leaves(job, predict):
+    """The second makes all shards while the first one has its first batch on the device."""
+    calls, whole = [], job("whole")
+
+    def overtaken(features):
+        calls.append(features)
+        if len(calls) == 1:
+            tables = {path: path.stat().st_ino for path in job("both").folder.glob("[ms]*-of-*")}
+            assert len(tables) == 6
+            calls.append(tables)
+        return predict(features)
+
+    seen = []
+    both = job("both", predict=overtaken, batch_size=1, on_progress=seen.append)
+    assert contents(both.folder) == contents(whole.folder)
+    assert calls[1] == {path: path.stat().st_ino for path in calls[1]}
+    # The third shard was not begun.
+    assert sum(seen) == 10
+    assert len(calls) < 2 + 7
+
+
+def test_a_shard_that_lacks_rows_is_not_summed_up(job):
+    writer = job("out", file_format="jsonl")
+    table = writer.table(2)
+    table.write_text(table.read_text().splitlines(keepends=True)[0])
+    with pytest.raises(ValueError, match=r"shard-00002-of-00003\.jsonl has 1 rows, expected 2: remove it"):
+        writer.summarise()
+    assert not (writer.folder / "summary.json").exists()
+
+
+def test_images_alone(vocabulary, predict, pictures, tmp_path):
+    for text in pictures.rglob("*.txt"):
+        text.unlink()
+    blind = Encoder(vocabulary, variant="multi_head", image_size=8, prompt_length=24, see_prompt=False)
+    inputs = find_inputs(str(pictures), need_prompts=False)
+    writer = ShardWriter(tmp_path / "out", len(inputs), 4, tuple(KINDS))
+    Bulk(inputs, writer, blind, predict, batch_size=2).run(writer.missing())
+    assert writer.summarise()["failed"] == {"undecodable image": 2}
+    assert {(row["prompt"], len(row["words"] or ())) for row in read_rows(writer.folder)} == {("", 0)}

@@ -177,3 +177,24 @@ def test_the_fingerprint_tells_inputs_apart(folder):
     (folder / "b.png").rename(folder / "c.png")
     seen.append(fingerprint(find_inputs(str(folder))))
     assert len({*seen}) == 4
+
+
+def test_lines_of_no_use_are_counted(folder):
+    lines = ["image,prompt", "a.png,one", "a.png,two", "a.png,one", "none.png,three", "b.png,four"]
+    (folder / "prompts.csv").write_text("\n".join(lines))
+    notes = []
+    assert summary(find_inputs(str(folder), note=notes.append))[0] == ("a.png", "one", None)
+    assert "prompts.csv: 1 of 5 lines name no image of" in notes[0]
+    assert "1 lines give another prompt" in notes[1]
+    assert len(notes) == 2
+
+
+def test_an_address_is_no_path(tmp_path):
+    (tmp_path / "table.csv").write_text("image,prompt\nhttps://example.org/a.png,a cat\n")
+    (found,) = find_inputs(str(tmp_path / "table.csv"))
+    assert "is an address; download the images first" in found.failure.detail
+
+
+def test_a_bare_folder_where_no_prompt_is_needed(folder):
+    images = ["a.png", "b.png", "x/a.jpg"]
+    assert summary(find_inputs(str(folder), need_prompts=False)) == [(name, "", None) for name in images]

@@ -1,6 +1,10 @@
 """A small synthetic set, and the shipped gin files shrunk until they compile in seconds."""
 
+import os
 import pathlib
+import socket
+import subprocess
+import sys
 
 import pytest
 
@@ -58,6 +62,36 @@ def gin_files(tmp_path, monkeypatch):
         f"--gin_file={shrunk}",
     ]
     gin.clear_config()
+
+
+@pytest.fixture
+def start_two():
+    """Starts a main in two processes of four devices each; those that still run are killed at the end."""
+    started = []
+
+    def start(module, flags):
+        with socket.socket() as free:
+            free.bind(("127.0.0.1", 0))
+            address = f"127.0.0.1:{free.getsockname()[1]}"
+        flags = [*flags, f"--coordinator_address={address}", "--process_count=2"]
+        environment = os.environ | {"XLA_FLAGS": os.environ["XLA_FLAGS"].replace("count=8", "count=4")}
+        running = [
+            subprocess.Popen(
+                [sys.executable, "-m", module, *flags, f"--process_index={index}"],
+                env=environment,
+                stderr=subprocess.PIPE,
+                text=True,
+            )
+            for index in range(2)
+        ]
+        started.extend(running)
+        return running
+
+    yield start
+    for process in started:
+        process.kill()
+        process.wait()
+        process.stderr.close()
 
 
 @pytest.fixture

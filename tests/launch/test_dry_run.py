@@ -80,7 +80,7 @@ def test_a_plan_says_what_training_then_does_and_where_it_starts(train, tmp_path
         ("--gin.EMA_DECAY=1.0", r"ema_decay must be in \[0, 1\)"),
         ("--gin.INITIAL_CHECKPOINT_PATH=missing", "no checkpoint in .*missing"),
         ("--gin.DATA_DIR=gs://bucket/data", "mount the bucket bucket and give --gin.DATA_DIR=MOUNT/data"),
-        ("--gin.MODEL_DIR=gs://bucket", "MODEL_DIR is gs://bucket, expected a folder"),
+        ("--gin.MODEL_DIR=gs://bucket", "MODEL_DIR is gs://bucket, expected a path"),
         ("--dry-run=v5e:4x4", r"--dry-run=v5e:4x4 asks for 16 device\(s\), but JAX has 8 already"),
     ],
 )
@@ -110,7 +110,7 @@ def test_the_flag_may_stand_without_a_value():
 
 def test_a_dry_run_joins_no_other_process(monkeypatch):
     joined = []
-    monkeypatch.setattr(processes, "join", joined.append)
+    monkeypatch.setattr(processes, "join", lambda options, **_: joined.append(options))
     monkeypatch.setattr(os, "environ", dict(os.environ))
     options = {processes.ADDRESS: "auto", processes.COUNT: "", processes.INDEX: ""}
     assert dry_run.prepare({**options, dry_run.FLAG: dry_run.HERE}) == dry_run.HERE

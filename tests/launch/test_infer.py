@@ -1,6 +1,9 @@
 import json
+import os
 import re
 import shutil
+import signal
+import time
 
 import jax
 import numpy as np
@@ -23,6 +26,8 @@ WRONG = {
     "--gin.OUTPUTS=('score',)": "Did you mean 'scores'",
     "--gin.FORMAT=parket": "FORMAT is 'parket'.*Did you mean 'parquet'",
     "--gin.MAP_FORMATS=('jpg',)": "expected one of 'png', 'npy'",
+    "--gin.INPUT=gs://bucket/pictures": "mount the bucket bucket and give --gin.INPUT=MOUNT/pictures",
+    "--gin.CHECKPOINT_STEP=7": "7",
     "--gin.INPUT=picture": "picture does not exist",
     "--gin.PROMPT_COLUMN=promt": "has no column 'promt'; did you mean 'prompt'",
     "--gin.OUTPUT_DIR={pictures}/out": "lies in INPUT",
@@ -167,3 +172,29 @@ def test_what_cannot_work_is_one_line(made_run, infer, pictures, tmp_path, capsy
         errors = capsys.readouterr().err.splitlines()
         assert re.search(message, next(line for line in errors if line.startswith("launch.infer: "))), errors
         shutil.rmtree(tmp_path / "out", ignore_errors=True)
+
+
+def test_a_process_that_fails_ends_the_others(made_run, infer_flags, start_two, pictures, tmp_path):
+    """The second one does, at its shard; the first one, done with its own, would wait for that shard."""
+    made_run()
+    running = start_two("launch.infer", [*infer_flags("tiny_multi_head", pictures), "--gin.STRICT=True"])
+    first, second = (process.communicate(timeout=120)[1] for process in running)
+    assert [process.returncode for process in running] == [2, 2]
+    assert "launch.infer: process 1 failed; its log says why" in first
+    assert "launch.infer: input 5, broken.png: undecodable image" in second
+    assert not (tmp_path / "out/summary.json").exists()
+
+
+def test_sigterm_ends_all_processes(made_run, infer_flags, start_two, tmp_path):
+    """While they wait for an image that never comes."""
+    made_run()
+    os.mkfifo(tmp_path / "endless.png")
+    (tmp_path / "table.csv").write_text("image,prompt\n" + "endless.png,a red square\n" * 8)
+    running = start_two("launch.infer", infer_flags("tiny_multi_head", tmp_path / "table.csv"))
+    while len(list(tmp_path.glob("out/.shard-*"))) < 2:
+        assert [process.poll() for process in running] == [None, None]
+        time.sleep(0.1)
+    for process in running:
+        process.send_signal(signal.SIGTERM)
+    # By the signal itself, which a shell calls 143.
+    assert [process.wait(timeout=30) for process in running] == [-signal.SIGTERM] * 2

@@ -1,10 +1,6 @@
 """One job in several processes: the same batches, the same numbers, one checkpoint for any number of them."""
 
 import json
-import os
-import socket
-import subprocess
-import sys
 
 import jax
 import numpy as np
@@ -21,26 +17,13 @@ WHOLE = {"Partitioner.num_devices": None, "training.train.log_period": 1, "EMA_D
 
 
 @pytest.fixture
-def two_processes(gin_files, data_dir, tmp_path):
+def two_processes(gin_files, data_dir, start_two):
     """Runs a main in two processes of four devices each."""
 
     def run(module, run_file, **settings):
-        with socket.socket() as free:
-            free.bind(("127.0.0.1", 0))
-            address = f"127.0.0.1:{free.getsockname()[1]}"
         flags = [*gin_files("tiny_multi_head", run_file), f"--gin.DATA_DIR={data_dir}"]
         flags += [f"--gin.{name}={value}" for name, value in settings.items()]
-        flags += [f"--coordinator_address={address}", "--process_count=2"]
-        environment = os.environ | {"XLA_FLAGS": os.environ["XLA_FLAGS"].replace("count=8", "count=4")}
-        running = [
-            subprocess.Popen(
-                [sys.executable, "-m", module, *flags, f"--process_index={index}"],
-                env=environment,
-                stderr=subprocess.PIPE,
-                text=True,
-            )
-            for index in range(2)
-        ]
+        running = start_two(module, flags)
         errors = [process.communicate(timeout=300)[1] for process in running]
         assert [process.returncode for process in running] == [0, 0], errors
 
