@@ -10,7 +10,7 @@ from typing import Any
 
 import jax
 
-from launch.checkpoint_source import find_weights, load_weights
+from launch.checkpoint_source import find_weights, read_weights
 from launch.chips import GIB
 from launch.dry_run import slice_of
 from launch.gin_config import ConfigError
@@ -19,11 +19,12 @@ from launch.precompile_report import format_bytes
 from richhf.data.dataset_info import INFO, read_info
 from richhf.data.datasets import DatasetConfig, get_task, split_tasks
 from richhf.models import RichFeedbackModel, parameter_parts
-from richhf.training.checkpoints import has_checkpoints
+from richhf.training.checkpoints import check_fits, find_checkpoint, has_checkpoints
 from richhf.training.iterator_checkpoint import POSITION
 from richhf.training.partitioning import Partitioner
 from richhf.training.placement import device_bytes, placements
 from richhf.training.programs import initializer
+from richhf.training.saved_shapes import check_same
 from richhf.training.train_state import TrainState
 
 WIDTH = 110
@@ -73,7 +74,7 @@ def print_plan(
     optimizer, ema_decay = settings["optimizer"], settings["ema_decay"]
     _, target = initializer(model, optimizer, partitioner, shapes, types, ema_decay)
     initial = given["initial_checkpoint_path"]
-    start = start_line(target.params, model_dir, initial, iterator, settings["total_steps"])
+    start = start_line(target, model_dir, initial, iterator, settings["total_steps"])
     lines = {
         "model": model_line(model, target.params),
         "data": data_line(cfg),
@@ -159,13 +160,13 @@ def steps_line(cfg: DatasetConfig, settings: Mapping[str, Any]) -> str:
 
 
 def start_line(
-    params: Any,
+    target: TrainState,
     model_dir: str,
     initial_checkpoint_path: str | None,
     iterator: Any,
     total_steps: int,
 ) -> str:
-    """Where training would start; a checkpoint is read and checked against the model, on one device.
+    """Where training would start; of a checkpoint to go on from the shapes are read, of another the weights.
 
     Raises:
       ValueError: it does not fit the model, or its data come in another order.
@@ -173,13 +174,12 @@ def start_line(
     going_on = has_checkpoints(model_dir)
     if not going_on and not initial_checkpoint_path:
         return f"new, at step 0 ({model_dir} has no checkpoint)"
-    folder = find_weights(model_dir if going_on else str(initial_checkpoint_path))
-    here = jax.sharding.SingleDeviceSharding(jax.local_devices()[0])
-    load_weights(
-        folder, jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=here), params)
-    )
     if not going_on:
+        folder = find_weights(str(initial_checkpoint_path))
+        check_same(read_weights(folder), target.params, f"the checkpoint {folder}")
         return f"new, at step 0 with the parameters of {folder}"
+    folder = find_checkpoint(model_dir)
+    check_fits(folder, target)
     iterator.restore(folder / "iterator" / POSITION)
     step = int(folder.name)
     if step >= total_steps:

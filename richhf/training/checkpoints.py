@@ -20,18 +20,26 @@ from typing import Any
 import jax
 import numpy as np
 import orbax.checkpoint as ocp
+from etils import epath
 from jax.experimental import multihost_utils
 
-from richhf.training.iterator_checkpoint import IteratorRestore, IteratorSave, MismatchError
+from richhf.training.iterator_checkpoint import (
+    IteratorCheckpointHandler,
+    IteratorRestore,
+    IteratorSave,
+    MismatchError,
+)
 from richhf.training.retention import Best, policy
 from richhf.training.saved_shapes import check_same, saved_shapes
-from richhf.training.text_checkpoint import TextRestore, TextSave
+from richhf.training.text_checkpoint import TextCheckpointHandler, TextRestore, TextSave
 from richhf.training.train_state import TrainState
 
 SUBFOLDER = "checkpoints"
 RUN, COUNTERS_FILE = "run", "counters.json"
 COUNTERS = ("skipped_steps", "skipped_in_row")
 METRICS_FILE = "metrics/metrics"
+TREES = ("params", "opt_state", "ema_params")
+FINE, DAMAGED, FAILED = range(3)  # of reading a checkpoint
 
 
 class Checkpoints:
@@ -135,13 +143,19 @@ class Checkpoints:
           MismatchError: the checkpoint's parameters are not those of target, or its input is another one.
           ValueError: all checkpoints are damaged.
         """
-        damaged = []
+        damaged: list[tuple[int, Exception]] = []
         for step in reversed(self.steps):
+            state, error = None, None
             try:
                 state = self._restore_step(step, target, iterator)
-            except Exception as error:
-                if not is_damage(error):
-                    raise
+            except Exception as caught:
+                error = caught
+            outcome = _worst(FINE if error is None else DAMAGED if is_damage(error) else FAILED)
+            if outcome != FINE:
+                # What one process cannot read, none goes on from.
+                error = error or ValueError("another process could not read it, and says why")
+                if outcome == FAILED:
+                    raise error
                 damaged.append((step, error))
                 continue
             if damaged:
@@ -159,34 +173,29 @@ class Checkpoints:
 
     def close(self) -> None:
         """Waits for what is being written; errors as for `wait`."""
-        self.wait()
-        self._manager.close()
+        try:
+            self.wait()
+        finally:
+            self._manager.close()
 
     def _restore_step(self, step: int, target: TrainState, iterator: Any) -> TrainState:
+        """Reads each item by its handler: the manager would wait for processes that have found damage."""
         folder = self._folder / str(step)
-        check_same(saved_shapes(folder / "params"), target.params, f"the checkpoint {folder}")
-        items = {"params": target.params, "opt_state": target.opt_state}
-        if (folder / "ema_params").exists() != (target.ema_params is not None):
-            raise MismatchError(
-                f"the checkpoint {folder} was written with the moving average of parameters "
-                f"{'off' if target.ema_params is not None else 'on'}; set ema_decay as it was, or take a new "
-                "folder."
-            )
-        if target.ema_params is not None:
-            items["ema_params"] = target.ema_params
-        check_same(saved_shapes(folder / "opt_state"), target.opt_state, f"the optimizer's state in {folder}")
-        arguments = {name: ocp.args.StandardRestore(item) for name, item in items.items()}
+        check_fits(folder, target)
+        handler = ocp.StandardCheckpointHandler()
+        trees = [
+            handler.restore(folder / name, args=ocp.args.StandardRestore(getattr(target, name)))
+            for name in TREES
+            if getattr(target, name) is not None
+        ]
+        IteratorCheckpointHandler().restore(epath.Path(folder / "iterator"), IteratorRestore(iterator))
         counts = dict.fromkeys(COUNTERS, 0)
         if (folder / RUN).exists():  # Not in checkpoints of before steps were skipped.
-            arguments[RUN] = TextRestore((COUNTERS_FILE,))
-        restored = self._manager.restore(
-            step, args=ocp.args.Composite(**arguments, iterator=IteratorRestore(iterator))
-        )
-        if RUN in arguments:
-            counts |= json.loads(restored[RUN][COUNTERS_FILE])
-        counters = [place(np.asarray(n, np.int32), target.step) for n in (step, *map(counts.get, COUNTERS))]
-        trees = restored["params"], restored["opt_state"], restored.get("ema_params")
-        return TrainState(counters[0], *trees, *counters[1:])
+            texts = TextCheckpointHandler().restore(epath.Path(folder / RUN), TextRestore())
+            counts |= json.loads(texts[COUNTERS_FILE])
+        counters = {name: place(np.asarray(n, np.int32), target.step) for name, n in counts.items()}
+        count = place(np.asarray(step, np.int32), target.step)
+        return TrainState(count, **dict(zip(TREES, trees, strict=False)), **counters)
 
     def _not_written(self, error: Exception) -> OSError:
         there = [step for step in steps_in(self._folder) if step != self._written]
@@ -201,24 +210,52 @@ class Checkpoints:
         for step in steps_in(self._folder) if jax.process_index() == 0 else ():
             file = self._folder / str(step) / METRICS_FILE
             try:
-                if file.exists():
-                    json.loads(file.read_text(encoding="utf-8"))
+                if file.exists() and not isinstance(json.loads(file.read_text(encoding="utf-8")), dict):
+                    raise ValueError("no metrics by name")
             except ValueError as error:
-                self._set_aside(step, error)
+                place = self._free_name(f"damaged-metrics-{step}")
+                warnings.warn(
+                    f"the metrics of step {step} are damaged, set aside as {place}: {error}. The checkpoint "
+                    "itself is not touched, but cannot be kept for being the best.",
+                    stacklevel=3,
+                )
+                file.parent.rename(place)
         _wait_for_all("readable metrics")
 
     def _set_aside(self, step: int, error: Exception) -> None:
-        names = [f"damaged-{step}", *(f"damaged-{step}-{n}" for n in range(2, 100))]
-        place = next(self._folder / name for name in names if not (self._folder / name).exists())
+        place = self._free_name(f"damaged-{step}")
         warnings.warn(
             f"the checkpoint of step {step} is damaged, set aside as {place}: {error}", stacklevel=3
         )
         (self._folder / str(step)).rename(place)
 
+    def _free_name(self, name: str) -> Path:
+        names = [name, *(f"{name}-{n}" for n in range(2, 100))]
+        return next(self._folder / one for one in names if not (self._folder / one).exists())
+
 
 def _not_orbax_errors(record: logging.LogRecord) -> bool:
     """Leaves out what Orbax logs of an error, several times with tracebacks, before it raises it."""
     return record.levelno < logging.ERROR or "orbax" not in record.pathname
+
+
+def check_fits(folder: Path, target: TrainState) -> None:
+    """Raises MismatchError unless a state like target can be read from a step's folder; reads no arrays."""
+    check_same(saved_shapes(folder / "params"), target.params, f"the checkpoint {folder}")
+    if (folder / "ema_params").exists() != (target.ema_params is not None):
+        raise MismatchError(
+            f"the checkpoint {folder} was written with the moving average of parameters "
+            f"{'off' if target.ema_params is not None else 'on'}; set EMA_DECAY as it was, or take a new "
+            "MODEL_DIR."
+        )
+    check_same(saved_shapes(folder / "opt_state"), target.opt_state, f"the optimizer's state in {folder}")
+
+
+def _worst(outcome: int) -> int:
+    """The worst outcome of all processes."""
+    if jax.process_count() == 1:
+        return outcome
+    return int(np.max(multihost_utils.process_allgather(np.int32(outcome))))
 
 
 def _wait_for_all(what: str) -> None:

@@ -18,12 +18,9 @@ class TextCheckpointHandler(ocp.CheckpointHandler):
                 (directory / name).write_text(text)
 
     def restore(self, directory: epath.Path, args: "TextRestore"):
-        """The text of args.names under directory, by name.
-
-        Raises:
-          FileNotFoundError: one is not there.
-        """
-        return {name: (directory / name).read_text() for name in args.names}
+        """The text of the files under directory, by name."""
+        del args
+        return {path.name: path.read_text() for path in directory.iterdir()}
 
 
 @ocp.args.register_with_handler(TextCheckpointHandler, for_save=True)
@@ -37,6 +34,4 @@ class TextSave(ocp.args.CheckpointArgs):
 @ocp.args.register_with_handler(TextCheckpointHandler, for_restore=True)
 @dataclasses.dataclass
 class TextRestore(ocp.args.CheckpointArgs):
-    """What to restore: the files called `names`."""
-
-    names: tuple[str, ...]
+    """What to restore: all of them."""

@@ -109,6 +109,7 @@ def train(
             "log_period": (log_period, 1),
             "checkpoint_period": (checkpoint_period, 1),
             "eval_period": (eval_period, 0),
+            "keep_checkpoints": (keep_checkpoints, 1),
             "keep_best": (keep_best, 0),
             "max_nonfinite_steps": (max_nonfinite_steps, 1),
         },

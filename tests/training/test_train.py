@@ -328,6 +328,22 @@ def test_the_best_checkpoints_stay_besides_the_latest(run, tmp_path):
     assert not (tmp_path / "none").exists()
 
 
+@pytest.mark.parametrize("content", ["{", "[1]"])
+def test_damaged_metrics_cost_no_checkpoint(run, tmp_path, content):
+    x = np.zeros((16, 16), np.float32)
+    settings = {"eval_batches": {"dev": lambda: [({"x": x, "y": x[:, :8]}, 16)]}, "eval_period": 1}
+    settings |= {"keep_best": 1, "best_metric": "eval/dev/squared", "checkpoint_period": 1}
+    whole = run("whole", steps=4, **settings)
+    run("hurt", steps=3, **settings)
+    files = list((tmp_path / "hurt/checkpoints").glob("*/metrics/metrics"))
+    assert len(files) == 3
+    for file in files:
+        file.write_text(content)
+    with pytest.warns(UserWarning, match=r"the metrics of step \d are damaged"):
+        assert_identical(whole, run("hurt", steps=4, **settings))
+    assert {line["step"] for line in read_log(tmp_path / "hurt")} == {1, 2, 3, 4}
+
+
 def test_a_save_is_of_its_step_while_training_goes_on(tmp_path, counting_iterator):
     """State is donated and the input moves on before the files are there."""
     place = Partitioner(num_devices=1).replicated
