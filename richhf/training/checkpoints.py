@@ -264,13 +264,17 @@ def _wait_for_all(what: str) -> None:
 
 
 def is_damage(error: Exception) -> bool:
-    """Whether an error in reading a checkpoint comes from what is in it."""
-    if isinstance(error, OSError):
-        return isinstance(error, FileNotFoundError)
-    if isinstance(error, MismatchError | MemoryError | jax.errors.JaxRuntimeError):
+    """Whether an error in reading a checkpoint comes from what is in it.
+
+    Missing files raise FileNotFoundError; files cut short ValueErrors, of JSON or of TensorStore; a name that
+    is not in a file KeyError. Any other error may be of a bug or of another version of Orbax: no checkpoint
+    is set aside for it.
+    """
+    if isinstance(error, MismatchError):
         return False
     # TensorStore raises ValueErrors that begin with the kind.
-    return not str(error).startswith(("PERMISSION_DENIED", "RESOURCE_EXHAUSTED", "UNAVAILABLE"))
+    refused = str(error).startswith(("PERMISSION_DENIED", "RESOURCE_EXHAUSTED", "UNAVAILABLE"))
+    return isinstance(error, FileNotFoundError | ValueError | KeyError) and not refused
 
 
 def restore_params(
