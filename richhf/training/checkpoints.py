@@ -66,7 +66,7 @@ class Checkpoints:
             # Made in the background, a folder that cannot be made would keep the small files waiting.
             async_options=ocp.options.AsyncOptions(create_directories_asynchronously=False),
         )
-        logging.getLogger("absl").addFilter(_not_orbax_errors)
+        logging.getLogger("absl").addFilter(self._is_for_users)
         self._manager = ocp.CheckpointManager(self._folder, options=options)
 
     @property
@@ -176,7 +176,27 @@ class Checkpoints:
         try:
             self.wait()
         finally:
-            self._manager.close()
+            try:
+                self._manager.close()
+            finally:
+                logging.getLogger("absl").removeFilter(self._is_for_users)
+
+    def __enter__(self) -> "Checkpoints":
+        return self
+
+    def __exit__(self, kind: Any, error: BaseException | None, trace: Any) -> None:
+        """Closes; an error that comes from within is raised, and one of closing then only warned of."""
+        try:
+            self.close()
+        except OSError as second:
+            if error is None:
+                raise
+            warnings.warn(str(second), stacklevel=2)
+
+    def _is_for_users(self, record: logging.LogRecord) -> bool:
+        """Leaves out what Orbax logs of an error before it raises it, and of waiting for an earlier save."""
+        known = record.levelno >= logging.ERROR or str(record.msg).startswith("Waiting for previous save")
+        return not known or "orbax" not in record.pathname
 
     def _restore_step(self, step: int, target: TrainState, iterator: Any) -> TrainState:
         """Reads each item by its handler: the manager would wait for processes that have found damage."""
@@ -234,11 +254,6 @@ class Checkpoints:
         return next(self._folder / one for one in names if not (self._folder / one).exists())
 
 
-def _not_orbax_errors(record: logging.LogRecord) -> bool:
-    """Leaves out what Orbax logs of an error, several times with tracebacks, before it raises it."""
-    return record.levelno < logging.ERROR or "orbax" not in record.pathname
-
-
 def check_fits(folder: Path, target: TrainState) -> None:
     """Raises MismatchError unless a state like target can be read from a step's folder; reads no arrays."""
     check_same(saved_shapes(folder / "params"), target.params, f"the checkpoint {folder}")
@@ -264,13 +279,17 @@ def _wait_for_all(what: str) -> None:
 
 
 def is_damage(error: Exception) -> bool:
-    """Whether an error in reading a checkpoint comes from what is in it."""
-    if isinstance(error, OSError):
-        return isinstance(error, FileNotFoundError)
-    if isinstance(error, MismatchError | MemoryError | jax.errors.JaxRuntimeError):
+    """Whether an error in reading a checkpoint comes from what is in it.
+
+    Missing files raise FileNotFoundError; files cut short ValueErrors, of JSON or of TensorStore; a name that
+    is not in a file KeyError. Any other error may be of a bug or of another version of Orbax: no checkpoint
+    is set aside for it.
+    """
+    if isinstance(error, MismatchError):
         return False
     # TensorStore raises ValueErrors that begin with the kind.
-    return not str(error).startswith(("PERMISSION_DENIED", "RESOURCE_EXHAUSTED", "UNAVAILABLE"))
+    refused = str(error).startswith(("PERMISSION_DENIED", "RESOURCE_EXHAUSTED", "UNAVAILABLE"))
+    return isinstance(error, FileNotFoundError | ValueError | KeyError) and not refused
 
 
 def restore_params(

@@ -1,7 +1,7 @@
 """Ctrl-C and SIGTERM while training: noted, acted on between two steps, at the same one in all processes."""
 
+import os
 import signal
-import sys
 import threading
 
 import jax
@@ -24,7 +24,8 @@ class SignalWatch:
     """A context in which the first SIGINT or SIGTERM is remembered in `received`; a second one acts at once.
 
     Among several processes SIGTERM to any of them is meant for all: JAX, which then watches for it, has them
-    agree on a step. Outside the main thread, where Python allows no handlers, it watches nothing.
+    agree on a step; SIGINT is passed on as SIGTERM. Outside the main thread, where Python allows no handlers,
+    it watches nothing.
     """
 
     def __init__(self):
@@ -38,8 +39,10 @@ class SignalWatch:
         return self.received is not None
 
     def __enter__(self):
-        if threading.current_thread() is threading.main_thread() and jax.process_count() == 1:
-            for signum in (signal.SIGINT, signal.SIGTERM):
+        if threading.current_thread() is threading.main_thread():
+            # Among several processes the handler of SIGTERM is JAX's.
+            watched = (signal.SIGINT,) if jax.process_count() > 1 else (signal.SIGINT, signal.SIGTERM)
+            for signum in watched:
                 self._before[signum] = signal.signal(signum, self._note)
         return self
 
@@ -48,14 +51,16 @@ class SignalWatch:
 
     def _note(self, signum, frame):
         del frame
-        self.received = signum
         self._restore()
+        several = jax.process_count() > 1
+        if several:
+            os.kill(os.getpid(), signal.SIGTERM)
+        else:
+            self.received = signum
+        when = "at a step that all processes agree on" if several else "after this step"
         name = signal.Signals(signum).name
-        print(
-            f"\n{name}: saving a checkpoint after this step; once more stops at once",
-            file=sys.stderr,
-            flush=True,
-        )
+        # Not by print, which cannot be called again while it is interrupted.
+        os.write(2, f"\n{name}: saving a checkpoint {when}; once more stops at once\n".encode())
 
     def _restore(self):
         while self._before:

@@ -161,7 +161,7 @@ def train(
         stack.callback(log.close)
         if examples:
             stack.callback(examples.close)
-        stack.callback(checkpoints.close)
+        stack.enter_context(checkpoints)
         for step in range(start + 1, total_steps + 1):
             batch = partitioner.shard_batch(next(train_iterator))
             taken = getattr(train_iterator, "filenames", ())

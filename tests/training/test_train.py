@@ -418,8 +418,10 @@ def test_damaged_checkpoint_is_set_aside(run, tmp_path):
         OSError(24, "Too many open files"),
         MemoryError(),
         jax.errors.JaxRuntimeError("RESOURCE_EXHAUSTED: Out of memory"),
+        TypeError("restore() got an unexpected keyword argument"),
+        AttributeError("no attribute 'tree'"),
     ],
-    ids=["permission", "files", "memory", "device"],
+    ids=["permission", "files", "memory", "device", "arguments", "attribute"],
 )
 def test_an_error_that_is_no_damage_leaves_the_checkpoint(run, tmp_path, counting_iterator, error):
     run(steps=5)
