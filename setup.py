@@ -27,6 +27,7 @@ TEST = [
     "hypothesis>=6.100",
     "mypy>=1.18",
     "pytest>=9",
+    "pytest-timeout>=2.4",
     "pytest-xdist>=3.8",
     "pyyaml>=6",
     "ruff>=0.14",

@@ -1,3 +1,4 @@
+import contextlib
 import json
 import os
 import re
@@ -186,15 +187,23 @@ def test_a_process_that_fails_ends_the_others(made_run, infer_flags, start_two, 
 
 
 def test_sigterm_ends_all_processes(made_run, infer_flags, start_two, tmp_path):
-    """While they wait for an image that never comes."""
+    """While each waits for an image that never comes."""
     made_run()
-    os.mkfifo(tmp_path / "endless.png")
-    (tmp_path / "table.csv").write_text("image,prompt\n" + "endless.png,a red square\n" * 8)
+    for index in range(2):
+        os.mkfifo(tmp_path / f"{index}.png")
+    lines = (f"{index // 4}.png,a red square\n" for index in range(8))
+    (tmp_path / "table.csv").write_text("image,prompt\n" + "".join(lines))
     running = start_two("launch.infer", infer_flags("tiny_multi_head", tmp_path / "table.csv"))
-    while len(list(tmp_path.glob("out/.shard-*"))) < 2:
+    ends = []
+    while len(ends) < 2:
         assert [process.poll() for process in running] == [None, None]
+        # Without a reader at its other end a pipe cannot be opened so.
+        with contextlib.suppress(OSError):
+            ends.append(os.open(tmp_path / f"{len(ends)}.png", os.O_WRONLY | os.O_NONBLOCK))
         time.sleep(0.1)
     for process in running:
         process.send_signal(signal.SIGTERM)
     # By the signal itself, which a shell calls 143.
     assert [process.wait(timeout=30) for process in running] == [-signal.SIGTERM] * 2
+    for end in ends:
+        os.close(end)

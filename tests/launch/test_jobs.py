@@ -40,8 +40,8 @@ def test_train_resume_and_evaluate(train, evaluate, data_dir, tmp_path, monkeypa
     class Shot:
         """Sends SIGTERM while the second batch is read."""
 
-        def __init__(self, cfg):
-            self.inner, self.taken = plain(cfg), 0
+        def __init__(self, cfg, share):
+            self.inner, self.taken = plain(cfg, share), 0
             self.element_spec, self.save, self.restore = (
                 self.inner.element_spec, self.inner.save, self.inner.restore
             )  # fmt: skip
