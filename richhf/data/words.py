@@ -7,10 +7,10 @@ belongs to the i-th word; 0 = misaligned, 1 = aligned. The keyword target is the
 A word of the prompt itself that already ends in `_0` cannot be told from a marked one once it is in a text.
 """
 
-import difflib
 import re
 from collections.abc import Sequence
 
+from richhf.data.word_alignment import align_words
 from richhf.feedback import MISALIGNED_SUFFIX
 
 DELIMITERS = ',.?!":; '
@@ -114,14 +114,10 @@ def flag_words(prompt: str, text: str) -> tuple[bool, ...]:
     """Finds for each word of `prompt` whether the generated `text` marks it.
 
     A generated text need not be an exact copy of its prompt, so its words are aligned with the prompt's
-    first; words of the prompt that the text leaves out are not flagged.
+    first (`align_words`); words of the prompt that the text leaves out are not flagged.
 
     Example: `flag_words("a big red cat", "a red_0 cat")` is `(False, False, True, False)`.
     """
-    words, marks = split_words(prompt), read_marks(text)
-    flags = [False] * len(words)
-    matcher = difflib.SequenceMatcher(None, words, [word for word, _ in marks], autojunk=False)
-    for start, other, length in matcher.get_matching_blocks():
-        for offset in range(length):
-            flags[start + offset] = marks[other + offset][1]
-    return tuple(flags)
+    marks = read_marks(text)
+    found = align_words(split_words(prompt), [word for word, _ in marks])
+    return tuple(index is not None and marks[index][1] for index in found)
