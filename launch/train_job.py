@@ -1,5 +1,6 @@
 """The training job: data and model fitted together and handed to the trainer."""
 
+import json
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -17,12 +18,14 @@ from launch.data_fit import (
     keep_vocabulary,
     register_task,
 )
-from launch.gin_config import AS_TRAINED, CONFIG_FILE, check_recorded
+from launch.gin_config import AS_TRAINED, CONFIG_FILE, check_recorded, macros
 from launch.panels import Panels
 from launch.training_plan import print_plan
 from richhf.atomic import atomic_path
 from richhf.data.datasets import DatasetConfig, eval_batches
 from richhf.data.training_stream import train_iterator
+from richhf.inference.load import MODEL_FILE
+from richhf.pretrained.native import Settings, describe_model
 from richhf.training.partitioning import Partitioner
 
 
@@ -41,8 +44,9 @@ def train_job(
 ) -> Any:
     """Trains and returns the last state.
 
-    Every gin value in use, defaults too, is in MODEL_DIR/config.gin. Going on with other values overwrites
-    it; those that a checkpoint was trained with stay in its folder, as run/config.gin.
+    Every gin value in use, defaults too, is in MODEL_DIR/config.gin, and what `richhf.load` needs to know of
+    the model in MODEL_DIR/model.json. Going on with other values overwrites them; those that a checkpoint was
+    trained with stay in its folder `run`.
 
     Args:
       model: a `RichFeedbackModel`.
@@ -92,13 +96,24 @@ def train_job(
 
     def on_ready():
         config = gin.operative_config_str()
-        with atomic_path(Path(model_dir) / CONFIG_FILE) as temporary:
-            temporary.write_text(config, encoding="utf-8")
+        lengths = train_dataset_cfg.task_feature_lengths
+        described = described_model(model, lengths["inputs"], train_dataset_cfg.mixture_or_task_name)
+        files = {CONFIG_FILE: config, MODEL_FILE: described}
+        for name, text in files.items():
+            with atomic_path(Path(model_dir) / name) as temporary:
+                temporary.write_text(text, encoding="utf-8")
         keep_vocabulary(provider, model_dir)
-        return {CONFIG_FILE: config}
+        return files
 
     with explained_reading(provider, train_dataset_cfg.split):
         return train(model=model, model_dir=model_dir, train_iterator=iterator, on_ready=on_ready, **settings)
+
+
+def described_model(model: Any, prompt_length: int, task: str) -> str:
+    """What the native format says of a model in training, as JSON; see `richhf.inference.load`."""
+    see_prompt = bool(macros().get("SEE_PROMPT", True))
+    settings = Settings(prompt_length, see_prompt, provenance={"trained_on": task})
+    return json.dumps(describe_model(model, settings), indent=2) + "\n"
 
 
 def counted_batches(

@@ -1,7 +1,7 @@
 """From where on a prediction is a finding: thresholds calibrated on examples whose truth is known.
 
-For artifacts and for misalignments, the truth is whether the true map has something marked. A prediction finds
-it by
+For artifacts and for misalignments, the truth is whether the true map has something marked. A prediction
+finds it by
 
 - the peak of its map: from the threshold on, or
 - its score (plausibility, alignment): below the threshold,
