@@ -23,16 +23,17 @@ from PIL import Image
 
 from richhf.atomic import atomic_path
 from richhf.feedback import HEATMAPS, SCORES, Feedback
-from richhf.inference.bulk import Bulk, Predict
-from richhf.inference.encoder import Encoder
+from richhf.inference.bulk import FirstFailure, encode_input
+from richhf.inference.encoder import Encoder, Example
 from richhf.inference.feedback_page import write_feedback_page
 from richhf.inference.gallery import GalleryExample
 from richhf.inference.inputs import Input, fingerprint
 from richhf.inference.manifest import claim_folder
-from richhf.inference.pictures import MAX_PIXELS, decode_image
-from richhf.inference.shards import JSONL, SUMMARY, ShardWriter, read_rows
+from richhf.inference.pictures import MAX_PIXELS, decode_image, quiet_decoding
+from richhf.inference.shards import JSONL, SUMMARY, Row, ShardWriter, read_rows
 
 TABLE, PAGE, MAPS, OVERLAYS = "feedback.jsonl", "index.html", "maps", "overlays"
+Predict = Callable[[Sequence[Example]], Sequence[Feedback]]
 
 
 def write_feedback(
@@ -56,7 +57,7 @@ def write_feedback(
       inputs: all of them.
       out: an empty folder, or one that this began.
       encoder: makes what the model takes.
-      predict: see `Bulk`.
+      predict: gives the feedback on up to `batch_size` examples.
       kinds: kinds of outputs that `predict` gives.
       identity: what says which model this is; JSON values by name.
       batch_size: images in a batch, and inputs that are lost if the job is killed.
@@ -82,10 +83,10 @@ def write_feedback(
     if not (folder / TABLE).exists():
         missing = writer.missing()
         on_progress(len(inputs) - sum(len(writer.indices(shard)) for shard in missing))
-        bulk = Bulk(
-            *(inputs, writer, encoder, predict), batch_size=batch_size, strict=strict, on_progress=on_progress
-        )
-        bulk.run(missing)
+        with quiet_decoding():
+            for shard in missing:
+                _write_shard(shard, inputs, writer, encoder, predict, strict)
+                on_progress(len(writer.indices(shard)))
         writer.summarise()
         _gather(folder)
     for shard in folder.glob("shard-*-of-*"):
@@ -104,6 +105,28 @@ def write_feedback(
         extra={"model": identity.get("name", ""), "outputs": ", ".join(kinds)},
     )
     return summary
+
+
+def _write_shard(
+    shard: int, inputs: Sequence[Input], writer: ShardWriter, encoder: Encoder, predict: Predict, strict: bool
+) -> None:
+    with writer.explaining():
+        writer.begin(shard)
+    rows: dict[int, Row] = {}
+    examples: dict[int, Example] = {}
+    for index in writer.indices(shard):
+        found = encode_input(inputs[index], encoder)
+        if isinstance(found, Example):
+            examples[index] = found
+        elif strict:
+            raise FirstFailure(f"input {index}, {inputs[index].image or inputs[index].id}: {found}")
+        else:
+            rows[index] = writer.failed(index, inputs[index], found)
+    feedback = predict(list(examples.values())) if examples else ()
+    with writer.explaining():
+        for index, one in zip(examples, feedback, strict=True):
+            rows[index] = writer.add(index, inputs[index], one)
+        writer.finish(shard, [row for _, row in sorted(rows.items())])
 
 
 def read_feedback_rows(folder: str | os.PathLike) -> Iterator[dict[str, Any]]:

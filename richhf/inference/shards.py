@@ -27,6 +27,7 @@ Two jobs may write the same shard; each does so in a folder of its own, and the 
 Columns of outputs that were not asked for are absent.
 """
 
+import contextlib
 import dataclasses
 import json
 import os
@@ -186,6 +187,17 @@ class ShardWriter:
         for left in self.folder.glob(".shard-*.tmp"):
             shutil.rmtree(left)
         return summary
+
+    @contextlib.contextmanager
+    def explaining(self) -> Iterator[None]:
+        """Around what writes: an OSError then says what is to be done."""
+        try:
+            yield
+        except OSError as error:
+            raise OSError(
+                f"{self.folder} could not be written to: {error}\nShards that are there are "
+                "intact. Free space, then run the same command again to go on."
+            ) from error
 
     def _row(self, index: int, one: Input) -> Row:
         texts = {"id": one.id, "image": one.image, "prompt": one.prompt}
