@@ -133,21 +133,21 @@ def _predict(arguments: argparse.Namespace) -> int:
         with _flags_for_settings():
             inputs = find_inputs(source, table=arguments.table, **columns, note=print)
     predictor = richhf.load(arguments.model)
-    with tqdm(total=len(inputs), desc="predict", unit=" images", disable=len(inputs) == 1) as bar:
-        with _flags_for_settings():
-            summary = write_feedback(
-                inputs,
-                arguments.out,
-                predictor.encoder,
-                lambda examples: predictor.predict_examples(examples, kinds, beams=arguments.beams),
-                kinds=kinds,
-                identity=predictor.identity | {"beams": arguments.beams},
-                batch_size=arguments.batch_size,
-                map_formats=tuple(arguments.maps),
-                page_images=arguments.page_images,
-                strict=arguments.strict,
-                on_progress=bar.update,
-            )
+    bar = tqdm(total=len(inputs), desc="predict", unit=" images", disable=len(inputs) == 1)
+    with bar, _flags_for_settings():
+        summary = write_feedback(
+            inputs,
+            arguments.out,
+            predictor.encoder,
+            lambda examples: predictor.predict_examples(examples, kinds, beams=arguments.beams),
+            kinds=kinds,
+            identity=predictor.identity | {"beams": arguments.beams},
+            batch_size=arguments.batch_size,
+            map_formats=tuple(arguments.maps),
+            page_images=arguments.page_images,
+            strict=arguments.strict,
+            on_progress=bar.update,
+        )
     failed = "".join(f"\n  {count:,} {kind}" for kind, count in summary["failed"].items())
     print(f"{summary['done']:,} of {summary['inputs']:,} images done{failed and f'; failed:{failed}'}")
     print(pathlib.Path(arguments.out) / PAGE, flush=True)
