@@ -116,6 +116,7 @@ def _predict(arguments: argparse.Namespace) -> int:
     from richhf.inference.feedback_folder import PAGE, write_feedback
     from richhf.inference.inputs import file_input
     from richhf.inference.listing import find_inputs
+    from richhf.inference.manifest import weights_digest
     from richhf.inference.predictions import KINDS
 
     kinds = tuple(kind for kind in KINDS if kind in arguments.outputs)
@@ -141,7 +142,8 @@ def _predict(arguments: argparse.Namespace) -> int:
             predictor.encoder,
             lambda examples: predictor.predict_examples(examples, kinds, beams=arguments.beams),
             kinds=kinds,
-            identity=predictor.identity | {"beams": arguments.beams},
+            identity={"sha256": weights_digest(predictor.params), "beams": arguments.beams},
+            model=arguments.model,
             batch_size=arguments.batch_size,
             map_formats=tuple(arguments.maps),
             page_images=arguments.page_images,

@@ -48,7 +48,7 @@ def write_feedback(
     map_formats: tuple[str, ...] = ("png",),
     page_images: int = 500,
     strict: bool = False,
-    title: str = "Feedback",
+    model: str = "",
     on_progress: Callable[[int], Any] = lambda count: None,
 ) -> dict[str, Any]:
     """Writes the folder; one that is begun is gone on with.
@@ -64,7 +64,7 @@ def write_feedback(
       map_formats: of MAP_FORMATS.
       page_images: how many images the page shows at most.
       strict: raise at the first input that cannot be used.
-      title: of the page.
+      model: the model's name, for the page.
       on_progress: called with the number of inputs that were seen to.
 
     Returns:
@@ -76,7 +76,7 @@ def write_feedback(
     """
     folder = Path(out)
     settings = {"outputs": kinds, "map_formats": map_formats, "batch_size": batch_size}
-    settings |= {"page_images": page_images, "title": title}
+    settings |= {"page_images": page_images}
     inputs_are = {"count": len(inputs), "fingerprint": fingerprint(inputs)}
     claim_folder(folder, {"inputs": inputs_are, "settings": settings, "model": dict(identity)})
     writer = ShardWriter(folder, len(inputs), batch_size, kinds, JSONL, map_formats)
@@ -99,10 +99,9 @@ def write_feedback(
         folder / PAGE,
         _examples(folder, inputs, rows, page_images),
         kinds=kinds,
-        title=title,
         facts=f"{summary['done']:,} of {summary['inputs']:,} images; all values are in {TABLE}.{more}",
         failures=failures,
-        extra={"model": identity.get("name", ""), "outputs": ", ".join(kinds)},
+        extra={"model": model, "outputs": ", ".join(kinds)},
     )
     return summary
 
@@ -177,6 +176,7 @@ def _feedback(folder: Path, row: Mapping[str, Any]) -> Feedback:
         heatmaps={name: values for name in HEATMAPS if (values := _map(folder, row, name)) is not None},
         words=tuple(row.get("words") or ()),
         misaligned=tuple(row.get("misaligned") or ()),
+        word_confidences=tuple(row.get("word_confidences") or ()),
         image_size=(row["height"], row["width"]),
     )
 

@@ -12,10 +12,11 @@ from richhf.inference.predictions import KINDS
 
 
 @pytest.fixture
-def write(pictures, encoder, predict, tmp_path):
-    def run(name="out", predict=predict, **settings):
-        settings = {"kinds": tuple(KINDS), "identity": {"name": "toy"}, "batch_size": 3, **settings}
-        return write_feedback(find_inputs(str(pictures)), tmp_path / name, encoder, predict, **settings)
+def write(pictures, predictor, tmp_path):
+    def run(name="out", predict=predictor.predict_examples, **settings):
+        settings = {"kinds": tuple(KINDS), "identity": {"sha256": "toy"}, "batch_size": 3, **settings}
+        inputs = find_inputs(str(pictures))
+        return write_feedback(inputs, tmp_path / name, predictor.encoder, predict, **settings)
 
     return run
 
@@ -46,6 +47,7 @@ def test_the_folder_has_a_line_an_input_maps_overlays_and_a_page(write, pictures
             with Image.open(tmp_path / f"out/overlays/{row['index']:08d}-{name}.png") as overlay:
                 assert overlay.size == (row["width"], row["height"]) == exact.shape[::-1]
         assert f'data-plausibility="{row["plausibility"]:.5f}"' in page
+        assert len(row["word_confidences"]) == len(row["words"]) > 0
 
 
 class Stop(Exception):
@@ -56,17 +58,17 @@ def stop(*_, **__):
     raise Stop
 
 
-def test_a_job_that_is_stopped_anywhere_goes_on_to_the_same_bytes(write, predict, tmp_path, monkeypatch):
+def test_a_job_that_is_stopped_anywhere_goes_on_to_the_same_bytes(write, predictor, tmp_path, monkeypatch):
     write("whole")
     expected = contents(tmp_path / "whole")
     batches = 0
 
-    def failing(features):
+    def failing(examples):
         nonlocal batches
         batches += 1
         if batches == 3:
             raise Stop
-        return predict(features)
+        return predictor.predict_examples(examples)
 
     with pytest.raises(Stop):
         write(predict=failing)
@@ -83,8 +85,11 @@ def test_a_job_that_is_stopped_anywhere_goes_on_to_the_same_bytes(write, predict
     assert (batches, contents(tmp_path / "out")) == (before, expected)
 
 
-def test_what_was_not_asked_for_is_not_there_and_the_page_has_a_limit(write, predict, tmp_path):
-    write(predict=lambda features: {"scores": predict(features)["scores"]}, kinds=("scores",), page_images=2)
+def test_what_was_not_asked_for_is_not_there_and_the_page_has_a_limit(write, predictor, tmp_path):
+    def predict(examples):
+        return predictor.predict_examples(examples, "scores")
+
+    write(predict=predict, kinds=("scores",), page_images=2)
     assert not (tmp_path / "out/maps").exists()
     rows = [row for row in read_feedback_rows(tmp_path / "out") if not row["error"]]
     assert set(SCORES) < set(rows[0])
@@ -97,8 +102,8 @@ def test_what_was_not_asked_for_is_not_there_and_the_page_has_a_limit(write, pre
 
 def test_a_folder_of_another_model(write):
     write()
-    with pytest.raises(ValueError, match='model.name: there "toy", now "other"'):
-        write(identity={"name": "other"})
+    with pytest.raises(ValueError, match=r'model\.sha256: there "toy", now "other"'):
+        write(identity={"sha256": "other"})
 
 
 def test_strict(write, tmp_path):
