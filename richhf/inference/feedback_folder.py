@@ -89,8 +89,8 @@ def write_feedback(
                 on_progress(len(writer.indices(shard)))
         writer.summarise()
         _gather(folder)
-    for shard in folder.glob("shard-*-of-*"):
-        shard.unlink()
+    for left in folder.glob("shard-*-of-*"):
+        left.unlink()
     summary = json.loads((folder / SUMMARY).read_text(encoding="utf-8"))
     rows = list(read_feedback_rows(folder))
     failures = [(row["image"] or row["id"], row["error"]) for row in rows if row["error"]]
