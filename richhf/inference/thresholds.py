@@ -46,9 +46,9 @@ def calibrate(pairs: Iterable[tuple[Feedback, Feedback]]) -> dict[str, float]:
                 peaks.setdefault(score, []).append((1.0 - predicted.scores[score], marked))
     thresholds = {}
     for name, found in peaks.items():
-        values, marked = (np.array(column) for column in zip(*found, strict=True))
-        if 0 < marked.sum() < len(marked):
-            best = best_threshold(values, marked)
+        values, positive = (np.array(column) for column in zip(*found, strict=True))
+        if 0 < positive.sum() < len(positive):
+            best = best_threshold(values, positive)
             thresholds[name] = best if name in DECIDED_BY else 1.0 - best
     return thresholds
 

@@ -13,6 +13,7 @@ import pytest
 import tensorflow as tf
 from seqio import SentencePieceVocabulary
 
+import richhf
 from launch import eval_job, train_job
 from launch.data_fit import explained_reading
 from richhf.data.datasets import DatasetConfig, get_task
@@ -70,6 +71,10 @@ def test_train_resume_and_evaluate(train, evaluate, data_dir, tmp_path, monkeypa
     assert kept[1].read_text() == config
     assert "HeatmapHeadConfig.conv_widths = (8,)" in config
     assert "DatasetConfig.batch_size" in config
+    predictor = richhf.load(tmp_path / "parts")
+    assert_same(predictor.params, restore_params(tmp_path / "parts"))
+    assert predictor.settings.see_prompt
+    assert (tmp_path / "parts/checkpoints/4/run/model.json").exists()
 
     arguments = ["--gin.EVAL_OUTPUT_DIR=" + str(tmp_path / "out")]
     assert evaluate(*arguments, name="parts") == 0
