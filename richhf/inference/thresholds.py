@@ -16,7 +16,9 @@ from collections.abc import Iterable
 import numpy as np
 from jaxtyping import Bool, Float
 
+from richhf.data.records import Record
 from richhf.feedback import Feedback
+from richhf.inference.predictor import Predictor
 
 DECIDED_BY = {"implausibility": "plausibility", "misalignment": "alignment"}
 """The maps, and the score that decides where there is no map."""
@@ -51,6 +53,15 @@ def calibrate(pairs: Iterable[tuple[Feedback, Feedback]]) -> dict[str, float]:
             best = best_threshold(values, positive)
             thresholds[name] = best if name in DECIDED_BY else 1.0 - best
     return thresholds
+
+
+def calibrate_on_records(predictor: Predictor, records: Iterable[Record]) -> dict[str, float]:
+    """Thresholds of a predictor by the truth in records with image and prompt; see `calibrate`."""
+    wanted = "heatmaps", "scores"
+    return calibrate(
+        (predictor(record.decode_image(), record.prompt or "", outputs=wanted)[0], record.to_feedback())
+        for record in records
+    )
 
 
 def best_threshold(values: Float[np.ndarray, " n"], positive: Bool[np.ndarray, " n"]) -> float:
