@@ -21,7 +21,7 @@ _ARTIFACT = ("implausibility", "plausibility")
 _MISALIGNMENT = ("misalignment", "alignment")
 
 
-@dataclasses.dataclass(frozen=True, eq=False)
+@dataclasses.dataclass(frozen=True, eq=False, repr=False)
 class Feedback:
     """Feedback on one image: the mean of several annotators, the noiseless truth or a model's prediction.
 
@@ -56,7 +56,7 @@ class Feedback:
     word_confidences: tuple[float, ...] = ()
     keywords_text: str | None = None
     thresholds: Mapping[str, float | int] = dataclasses.field(default_factory=dict)
-    image: ImageLike | None = dataclasses.field(default=None, repr=False)
+    image: ImageLike | None = None
 
     def __post_init__(self):
         scores = {name: checked_score(name, v) for name, v in in_order(self.scores, SCORES).items()}
@@ -85,6 +85,14 @@ class Feedback:
         fields = dict(scores=scores, heatmaps=maps, words=words, misaligned=flags, image_size=size)
         for field, value in (fields | dict(word_confidences=confidences, thresholds=thresholds)).items():
             object.__setattr__(self, field, value)
+
+    def __repr__(self) -> str:
+        """One line, without the maps' pixels."""
+        parts = [repr(self.prompt), *(f"{name}={value:.3f}" for name, value in self.scores.items())]
+        parts += [f"{name}: peak {heatmap.max():.3f}" for name, heatmap in self.heatmaps.items()]
+        if self.misaligned:
+            parts.append(f"misaligned: {' '.join(self.misaligned_words) or 'nothing'}")
+        return f"Feedback({', '.join(parts)})"
 
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, Feedback):

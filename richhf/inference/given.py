@@ -26,7 +26,7 @@ def pair_up(images: Any, prompts: Any) -> list[tuple[ImageLike, str]]:
     Raises:
       ValueError: the numbers differ, or something is neither an image nor a prompt.
     """
-    alone = isinstance(images, str | os.PathLike | Image.Image) or getattr(images, "ndim", None) == 3
+    alone = isinstance(images, str | os.PathLike | Image.Image) or getattr(images, "ndim", None) in (2, 3)
     found = [images] if alone else _listed("images", images, _EXPECTED)
     texts = [prompts] if isinstance(prompts, str) else _listed("prompts", prompts, "a text")
     if alone:
@@ -56,6 +56,8 @@ def check_image(image: Any, name: str) -> None:
     told = f"{name} is an array of {image.dtype} {list(image.shape)}"
     if image.ndim != 3 or image.shape[-1] != 3 or 0 in image.shape:
         move = "; move the channels last (transpose(1, 2, 0))" if image.shape[:1] == (3,) else ""
+        if image.ndim == 2:
+            move = "; of a grey image: np.repeat(image[..., None], 3, axis=-1)"
         raise ValueError(f"{told}; expected {_EXPECTED}{move}.")
     if image.dtype != np.uint8:
         move = ""

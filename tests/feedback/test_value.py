@@ -182,3 +182,16 @@ def test_difference_covers_what_both_have_and_refuses_another_image():
         make_feedback().difference(make_feedback(prompt="a dog"))
     with pytest.raises(ValueError, match="other words"):
         make_feedback().difference(make_feedback(words=("a", "yellow", "cat,", "asleep")))
+
+
+def test_its_line_has_the_values_and_no_pixels():
+    feedback = Feedback(
+        "a red cat",
+        {"overall": 0.25},
+        {"implausibility": np.eye(4, dtype=np.float32)},
+        ("a", "red", "cat"),
+        (False, True, False),
+    )
+    assert repr(feedback) == (
+        "Feedback('a red cat', overall=0.250, implausibility: peak 1.000, misaligned: red)"
+    )

@@ -139,6 +139,7 @@ def test_beams_find_texts_at_least_as_likely(predictor, images):
     ("images", "prompts", "options", "message"),
     [
         ([np.zeros((2, 2, 3), "u1")] * 2, ["a"] * 3, {}, "2 images but 3 prompts"),
+        (np.zeros((2, 2), "u1"), "a", {}, r"uint8 \[2, 2\].*of a grey image: np.repeat"),
         (np.zeros((4, 4, 3), "f4"), "a", {}, r"float32 \[4, 4, 3\]; expected uint8 \(it spans 0 to 0"),
         (np.zeros((4, 4), "u1"), "a", {}, "expected a path, a PIL image or a uint8 array"),
         ([np.zeros((3, 9, 9), "u1")], "a", {}, "move the channels last"),
