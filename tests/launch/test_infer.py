@@ -113,7 +113,8 @@ def test_feedback_for_a_folder(made_run, infer, pictures, tmp_path, capsys, monk
     assert json.loads((tmp_path / "out/summary.json").read_text()) == summary
     rows = list(read_rows(tmp_path / "out"))
     maps = [f"{name}_{end}" for end in ("npy", "png") for name in HEATMAPS]
-    assert list(rows[0]) == [*ABOUT, *SCORES, *maps, "keywords", "words", "misaligned", *ERRORS]
+    words = ["keywords", "words", "misaligned", "word_confidences"]
+    assert list(rows[0]) == [*ABOUT, *SCORES, *maps, *words, *ERRORS]
     for row in rows[:5]:
         for name in maps[2:]:
             with Image.open(tmp_path / "out" / row[name]) as drawn:
