@@ -31,7 +31,7 @@ def feedback_html(
     parts = [
         f'<div style="display:flex;gap:12px;flex-wrap:wrap">{figures}</div>' if figures else "",
         f'<p style="margin:8px 0">{_words(told)}</p>',
-        f'<table style="border-collapse:collapse">{bars}</table>' if bars else "",
+        f'<table style="border-collapse:collapse;font:inherit;color:inherit">{bars}</table>' if bars else "",
         f'<p style="margin:8px 0">Found: {findings}</p>' if findings else "",
     ]
     return f'<div style="font-family:sans-serif;font-size:13px">{"".join(parts)}</div>'

@@ -63,9 +63,9 @@ def read_checkpoint(folder: Path, model_file: Path | None = None) -> NativeModel
     path = model_file or next((place for place in places if place.is_file()), None)
     if path is None or not path.is_file():
         raise ValueError(
-            f"{step} does not say which model it is of: {path or places[-1]} is missing; training keeps it "
-            "since version 0.2. Write a model folder with the run's gin files (python -m launch.export) and "
-            "load that, or give model_file=, the model.json of a run with the same model."
+            f"{step} does not say which model it is of: {path or places[-1]} is missing; runs that were "
+            "begun by an older version have none. Write a model folder with the run's gin files (python -m "
+            "launch.export) and load that, or give model_file=, the model.json of a run with the same model."
         )
     try:
         model, settings = read_description(json.loads(path.read_text(encoding="utf-8")), path)

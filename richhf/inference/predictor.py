@@ -73,8 +73,8 @@ class Predictor:
             of the other side.
           outputs: what is wanted: kinds (`scores`, `heatmaps`, `keywords`), names of single ones
             (`plausibility`), or both; what is not wanted is not computed.
-          batch_size: images on the device at once. Smaller and last batches are filled up to the next power
-            of two, so that few shapes are compiled, each once.
+          batch_size: images on the device at once. Smaller batches are filled up to the next power of two, so
+            that few shapes are compiled, each once.
           beams: sequences that the decoding of keywords looks at beside each other; 1: greedy.
 
         Returns:
@@ -103,11 +103,23 @@ class Predictor:
         return self._stream(pair_up(images, prompts), names, batch_size, beams)
 
     def predict_examples(
-        self, examples: Sequence[Example], outputs: str | Sequence[str] = tuple(KINDS), *, beams: int = 1
+        self,
+        examples: Sequence[Example],
+        outputs: str | Sequence[str] = tuple(KINDS),
+        *,
+        batch_size: int | None = None,
+        beams: int = 1,
     ) -> list[Feedback]:
-        """Predicts one batch of what the encoder has made; settings as of a call."""
-        names, count = asked_outputs(outputs), len(examples)
-        features = stack_examples(examples, _bucket(count))
+        """Predicts one batch of what the encoder has made.
+
+        Args:
+          examples: at least one.
+          outputs: as of a call, like `beams`.
+          batch_size: the most examples that a batch will have; it is filled up to no more.
+          beams: see a call.
+        """
+        names = asked_outputs(outputs)
+        features = stack_examples(examples, _bucket(len(examples), batch_size))
         prediction, _, memory = self._predict(self.params, features, outputs=names, beams=beams)
         arrays = {name: np.asarray(values) for name, values in prediction.items()}
         found = [
@@ -116,7 +128,7 @@ class Predictor:
             )
             for row, example in enumerate(examples)
         ]
-        return self._with_confidences(found, memory) if KEYWORDS in names else found
+        return self._with_confidences(found, memory, len(features["image"])) if KEYWORDS in names else found
 
     def encode_prompts(self, prompts: str | Sequence[str]) -> Int32[np.ndarray, "b t l"]:
         """Prompts as `score_fn` takes them; one text alone is a batch of one."""
@@ -131,7 +143,9 @@ class Predictor:
         [b t l] from `encode_prompts`, and gives a dict of float [b] in [0, 1] by name, higher is better.
         Inside, images are fitted to the model's square by the same rule as in a call, but not rounded to
         bytes: for images of the model's size the scores are those of a call, for others they differ by what
-        half a grey level does. `params` are the predictor's unless given.
+        half a grey level does. `params` are the predictor's unless given: a function of one's
+        own that is compiled with a large model takes `predictor.params` as an argument and hands them on, for
+        what it closes over becomes a constant in the program.
         """
         return functools.partial(score_pixels, self.model, params=self.params, names=SCORES)
 
@@ -142,7 +156,7 @@ class Predictor:
             batch = pairs[start : start + batch_size]
             with quiet_decoding():
                 examples = [self._encode(image, prompt) for image, prompt in batch]
-            predictions = self.predict_examples(examples, names, beams=beams)
+            predictions = self.predict_examples(examples, names, batch_size=batch_size, beams=beams)
             for (image, _), feedback in zip(batch, predictions, strict=True):
                 yield feedback.replace(image=image)
 
@@ -152,7 +166,7 @@ class Predictor:
         except UnusableImage as error:
             raise explained(image, error) from error
 
-    def _with_confidences(self, found: Sequence[Feedback], memory: Any) -> list[Feedback]:
+    def _with_confidences(self, found: Sequence[Feedback], memory: Any, rows: int) -> list[Feedback]:
         vocabulary, length = self.encoder.vocabulary, self.model.keyword_length
         choices = [
             word_choices(
@@ -164,7 +178,7 @@ class Predictor:
             )
             for one in found
         ]
-        filled = [*choices, *[choices[-1]] * (_bucket(len(found)) - len(found))]
+        filled = [*choices, *[choices[-1]] * (rows - len(found))]
         inputs, *places = (np.stack(column) for column in zip(*filled, strict=True))
         values = np.asarray(self._confidences(self.params, memory, inputs, tuple(places)))
         return [
@@ -178,6 +192,7 @@ class Predictor:
         return suffix_probabilities(self.model.keyword_logits(params, memory, inputs), choices)
 
 
-def _bucket(count: int) -> int:
-    """The size that a batch is filled up to: the next power of two."""
-    return 1 << (count - 1).bit_length()
+def _bucket(count: int, most: int | None) -> int:
+    """The size that a batch is filled up to: the next power of two, or the most that a batch may have."""
+    power = 1 << (count - 1).bit_length()
+    return power if most is None else max(count, min(power, most))

@@ -47,7 +47,7 @@ def compilations():
 
 
 def test_an_image_gets_the_same_feedback_in_any_batch_and_order(predictor, images, alone):
-    for batch_size in (2, 3, 8):
+    for batch_size in (2, 4):
         for found, expected in zip(predictor(images, PROMPTS, batch_size=batch_size), alone, strict=True):
             assert_same(found, expected)
     turned = predictor(images[::-1], PROMPTS[::-1], batch_size=4)[::-1]
