@@ -148,7 +148,7 @@ def read_model(folder: str | os.PathLike) -> NativeModel:
     except (safetensors.SafetensorError, KeyError) as error:
         raise ValueError(f"{folder / WEIGHTS} is damaged: {error}. Copy or export it again.") from error
     _check_shapes(flat, parameter_shapes(model.config), str(folder / WEIGHTS))
-    flat = {name: value.astype(model.config.param_dtype) for name, value in flat.items()}
+    flat = {name: value.astype(model.config.param_dtype, copy=False) for name, value in flat.items()}
     params = traverse_util.unflatten_dict(flat, sep="/")
     if model.config.scan_layers:
         params = jax.tree.map(np.asarray, stack_layers(params))
