@@ -87,7 +87,7 @@ CUBIC = -0.75
 
 
 def _cubic_weights(size: int, new_size: int) -> Float[np.ndarray, "new_size size"]:
-    """Cubic convolution (Keys 1981) from `size` samples to `new_size`; beyond the border the last one counts."""
+    """Cubic convolution (Keys 1981) of `size` samples; beyond the border the last one counts."""
     position = (np.arange(new_size) + 0.5) * size / new_size - 0.5
     first = np.floor(position).astype(int) - 1
     weights = np.zeros((new_size, size))
