@@ -105,13 +105,13 @@ def train(
     _check_settings(
         ema_decay,
         {
-            "total_steps": (total_steps, 1),
+            "total_steps (TRAIN_STEPS)": (total_steps, 1),
             "log_period": (log_period, 1),
-            "checkpoint_period": (checkpoint_period, 1),
-            "eval_period": (eval_period, 0),
-            "keep_checkpoints": (keep_checkpoints, 1),
-            "keep_best": (keep_best, 0),
-            "max_nonfinite_steps": (max_nonfinite_steps, 1),
+            "checkpoint_period (CHECKPOINT_PERIOD)": (checkpoint_period, 1),
+            "eval_period (EVAL_PERIOD)": (eval_period, 0),
+            "keep_checkpoints (KEEP_CHECKPOINTS)": (keep_checkpoints, 1),
+            "keep_best (KEEP_BEST)": (keep_best, 0),
+            "max_nonfinite_steps (MAX_NONFINITE_STEPS)": (max_nonfinite_steps, 1),
         },
     )
     best = Best(keep_best, best_metric, best_mode)

@@ -138,7 +138,7 @@ def test_augmented_prompt_learns_from_the_other_runs_weights(train, tmp_path):
         (["--gin.training.train.num_microbatches=3"], "x 3 microbatch.*multiple of 3"),
         (["--gin.LR_FACTORS=constnt"], "Did you mean 'constant'"),
         (["--gin.INITIAL_CHECKPOINT_PATH=/nowhere"], "no checkpoint in /nowhere"),
-        (["--gin.TRAIN_STEPS=0"], "total_steps must be a whole number of at least 1, got 0"),
+        (["--gin.TRAIN_STEPS=0"], r"total_steps \(TRAIN_STEPS\) must be a whole number of at least 1, got 0"),
         (
             ["--gin.TRAIN_STEPS=90", "--gin.LR_FACTORS='constant * cosine_decay'"],
             "decay_steps=90 .* warmup_steps=100: train longer, or shorten the warm-up",
@@ -148,7 +148,10 @@ def test_augmented_prompt_learns_from_the_other_runs_weights(train, tmp_path):
             "BEST_METRIC is 'eval/dev/los'.*Did you mean 'eval/dev/loss'",
         ),
         (["--gin.BEST_MODE=least"], "is 'least'; expected 'min' or 'max'"),
-        (["--gin.MAX_NONFINITE_STEPS=0"], "max_nonfinite_steps must be a whole number of at least 1, got 0"),
+        (
+            ["--gin.MAX_NONFINITE_STEPS=0"],
+            r"max_nonfinite_steps \(MAX_NONFINITE_STEPS\) must be a whole number of at least 1, got 0",
+        ),
         (["--gin.EVAL_EXAMPLES=0"], "num_examples is 0; expected at least 1"),
         (["--gin.SEE_PROMPT=false"], "the value 'false' would be a string: write False"),
     ],

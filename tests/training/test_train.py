@@ -572,7 +572,7 @@ def test_starts_from_another_run(run, tmp_path):
             "'embed'.*Did you mean 'embeds'",
         ),
         ({"ema_decay": 1.5}, r"ema_decay must be in \[0, 1\), got 1.5"),
-        ({"checkpoint_period": 0}, "checkpoint_period must be a whole number of at least 1, got 0"),
+        ({"checkpoint_period": 0}, r"\(CHECKPOINT_PERIOD\) must be a whole number of at least 1, got 0"),
     ],
 )
 def test_settings_that_cannot_work(run, tmp_path, settings, message):

@@ -1,0 +1,256 @@
+"""The native model folder: all that a prediction needs, in open formats, to be read without training's tools.
+
+    FOLDER/
+      config.json          sizes of the network, lengths, thresholds, provenance, checksums; written last
+      model.safetensors    parameters by path (`t5/encoder/layers_0/...`), the layers of a stack one by one
+      vocabulary.model     SentencePiece
+      README.md            the model card
+
+A folder is whole when it has its `config.json`, whose checksums say of which files. Nothing in it is executed
+or unpickled. The top of `config.json` repeats `variant` and `image_size` for readers that look no further.
+"""
+
+import dataclasses
+import functools
+import hashlib
+import json
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+import safetensors
+import safetensors.numpy
+from flax import traverse_util
+from flax.core import meta
+
+from richhf.atomic import atomic_path
+from richhf.models.model import RichFeedbackModel
+from richhf.models.rahf import RAHFConfig
+from richhf.models.stack import stack_layers, unstack_layers
+from richhf.pretrained.model_config import config_from_json, config_to_json
+
+CONFIG, WEIGHTS, VOCABULARY, CARD = "config.json", "model.safetensors", "vocabulary.model", "README.md"
+FORMAT_NAME, FORMAT = "richhf", 1
+_LISTED = 12
+
+
+@dataclasses.dataclass(frozen=True)
+class Settings:
+    """What is to be known of a model beside its network.
+
+    Attributes:
+        prompt_length: tokens of a prompt row; longer prompts are cut.
+        see_prompt: False for a model that was trained without prompts.
+        thresholds: where a prediction counts as a finding, by name of a map (its peak, from there on) or of a
+            score (below); see `richhf.inference.thresholds`. Empty: not calibrated.
+        provenance: where the model comes from, any JSON values by name.
+    """
+
+    prompt_length: int
+    see_prompt: bool = True
+    thresholds: Mapping[str, float] = dataclasses.field(default_factory=dict)
+    provenance: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class NativeModel:
+    """A model as a native folder holds it.
+
+    Attributes:
+        model: the network with its lengths; its losses are the defaults.
+        params: nested dicts of numpy arrays, as `model` takes them.
+        vocabulary: the content of a SentencePiece model file.
+        settings: everything else.
+    """
+
+    model: RichFeedbackModel
+    params: Mapping[str, Any]
+    vocabulary: bytes
+    settings: Settings
+
+
+def is_native(folder: str | os.PathLike) -> bool:
+    """Whether a folder is a native model folder, whole or not."""
+    return (Path(folder) / CONFIG).is_file() or (Path(folder) / WEIGHTS).is_file()
+
+
+def write_model(folder: str | os.PathLike, native: NativeModel, *, card: str) -> Path:
+    """Writes a native model folder; a model that is there already is replaced, other files stay.
+
+    Args:
+        folder: made if need be.
+        native: the model; its parameters may be boxed, and on any device.
+        card: the model card, Markdown.
+
+    Returns:
+        The folder.
+
+    Raises:
+        ValueError: the parameters are not those of the model.
+    """
+    folder = Path(folder)
+    params = unstack_layers(jax.tree.map(np.asarray, dict(meta.unbox(native.params))))
+    flat = traverse_util.flatten_dict(params, sep="/")
+    _check_shapes(flat, parameter_shapes(native.model.config), "the parameters given")
+    arrays = {name: np.ascontiguousarray(value) for name, value in flat.items()}
+    (folder / CONFIG).unlink(missing_ok=True)  # From here until it is there again, there is no model.
+    with atomic_path(folder / WEIGHTS) as temporary:
+        safetensors.numpy.save_file(arrays, temporary, metadata={"format": "np"})
+    with atomic_path(folder / VOCABULARY) as temporary:
+        temporary.write_bytes(native.vocabulary)
+    with atomic_path(folder / CARD) as temporary:
+        temporary.write_text(card, encoding="utf-8")
+    checksums = {name: _checksum(folder / name) for name in (WEIGHTS, VOCABULARY)}
+    config = describe_model(native.model, native.settings) | {"sha256": checksums}
+    with atomic_path(folder / CONFIG) as temporary:
+        temporary.write_text(json.dumps(config, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+    return folder
+
+
+def read_model(folder: str | os.PathLike) -> NativeModel:
+    """Reads a native model folder; numbers of another width become those of `RAHFConfig.param_dtype`.
+
+    Raises:
+        ValueError: it is no such folder or not whole, of a newer format, or damaged.
+    """
+    folder = Path(folder)
+    missing = [name for name in (CONFIG, WEIGHTS, VOCABULARY) if not (folder / name).is_file()]
+    if missing:
+        state = "is not whole" if is_native(folder) else "is no model folder"
+        raise ValueError(
+            f"{folder} {state}: {', '.join(missing)} missing. Expected a folder with {CONFIG}, {WEIGHTS} and "
+            f"{VOCABULARY}, as launch.export writes it."
+        )
+    config = _read_json(folder / CONFIG)
+    model, settings = read_description(config, folder / CONFIG)
+    for name, expected in _mapping(config, "sha256", folder / CONFIG).items():
+        if name not in (WEIGHTS, VOCABULARY) or _checksum(folder / name) != expected:
+            raise ValueError(
+                f"{folder / name} is damaged, or not the file that {CONFIG} was written with: its SHA-256 "
+                "is another one. Copy or export the whole folder again."
+            )
+    try:
+        flat = safetensors.numpy.load_file(folder / WEIGHTS)
+    except (safetensors.SafetensorError, KeyError) as error:
+        raise ValueError(f"{folder / WEIGHTS} is damaged: {error}. Copy or export it again.") from error
+    _check_shapes(flat, parameter_shapes(model.config), str(folder / WEIGHTS))
+    flat = {name: value.astype(model.config.param_dtype) for name, value in flat.items()}
+    params = traverse_util.unflatten_dict(flat, sep="/")
+    if model.config.scan_layers:
+        params = jax.tree.map(np.asarray, stack_layers(params))
+    return NativeModel(model, params, (folder / VOCABULARY).read_bytes(), settings)
+
+
+def describe_model(model: RichFeedbackModel, settings: Settings) -> dict[str, Any]:
+    """What `config.json` says of a model, its checksums left out."""
+    return {
+        "format": FORMAT_NAME,
+        "format_version": FORMAT,
+        "variant": model.config.variant,
+        "image_size": model.config.vit.image_size,
+        "prompt_length": settings.prompt_length,
+        "see_prompt": settings.see_prompt,
+        "keyword_length": model.keyword_length,
+        "eos_id": model.eos_id,
+        "thresholds": dict(settings.thresholds),
+        "provenance": dict(settings.provenance),
+        "model": config_to_json(model.config),
+    }
+
+
+def read_description(config: Any, path: str | os.PathLike) -> tuple[RichFeedbackModel, Settings]:
+    """The way back of `describe_model`.
+
+    Args:
+        config: what JSON gave.
+        path: where it is from, for errors.
+
+    Raises:
+        ValueError: it describes no model, is of a newer format, or contradicts itself.
+    """
+    if not isinstance(config, Mapping) or config.get("format") != FORMAT_NAME:
+        raise ValueError(f'{path} describes no model of this project: expected "format": "{FORMAT_NAME}".')
+    version = config.get("format_version")
+    if type(version) is not int or not 1 <= version <= FORMAT:
+        raise ValueError(
+            f"{path} is of format version {version!r}; this version of richhf reads up to {FORMAT}. "
+            "Install a newer richhf (pip install -U richhf)."
+        )
+    kinds = {"prompt_length": int, "see_prompt": bool, "keyword_length": int, "eos_id": int}
+    for name, kind in kinds.items():
+        if type(config.get(name)) is not kind:
+            raise ValueError(f"{path}: {name} is {config.get(name)!r:.60}; expected {kind.__name__}.")
+    try:
+        network = config_from_json(RAHFConfig, config.get("model"))
+    except ValueError as error:
+        raise ValueError(f"{path}: {error}") from error
+    shown = {"variant": network.variant, "image_size": network.vit.image_size}
+    for name, value in shown.items():
+        if config.get(name) != value:
+            raise ValueError(f"{path}: {name} is {config.get(name)!r}, but that of the model is {value!r}.")
+    thresholds = _mapping(config, "thresholds", path)
+    for name, value in thresholds.items():
+        if type(value) not in (int, float) or not 0 <= value <= 1:
+            raise ValueError(f"{path}: the threshold of {name} is {value!r:.60}; expected 0 to 1.")
+    settings = Settings(
+        prompt_length=config["prompt_length"],
+        see_prompt=config["see_prompt"],
+        thresholds=thresholds,
+        provenance=_mapping(config, "provenance", path),
+    )
+    lengths = {name: config[name] for name in ("keyword_length", "eos_id")}
+    return RichFeedbackModel(config=network, **lengths), settings
+
+
+@functools.cache
+def parameter_shapes(config: RAHFConfig) -> dict[str, tuple[int, ...]]:
+    """The shapes of a network's parameters by path, the layers of a stack one by one."""
+    model = RichFeedbackModel(dataclasses.replace(config, scan_layers=False))
+    shapes = {
+        "image": (1, config.vit.image_size, config.vit.image_size, 3),
+        "encoder_input_tokens": (1, config.rows, 2),
+    }
+    variables = jax.eval_shape(lambda: model.get_initial_variables(jax.random.key(0), shapes))
+    flat = traverse_util.flatten_dict(meta.unbox(variables["params"]), sep="/")
+    return {name: tuple(leaf.shape) for name, leaf in flat.items()}
+
+
+def _check_shapes(flat: Mapping[str, Any], expected: Mapping[str, tuple[int, ...]], source: str) -> None:
+    problems = [f"missing: {name} {shape}" for name, shape in expected.items() if name not in flat]
+    problems += [f"not in the model: {name} {flat[name].shape}" for name in flat if name not in expected]
+    problems += [
+        f"{name} has shape {flat[name].shape}, the model's is {shape}"
+        for name, shape in expected.items()
+        if name in flat and flat[name].shape != shape
+    ]
+    problems += [
+        f"{name} is {value.dtype}; expected floating-point numbers"
+        for name, value in flat.items()
+        if not jax.dtypes.issubdtype(value.dtype, np.floating)
+    ]
+    if problems:
+        more = [f"... and {len(problems) - _LISTED} more"] if len(problems) > _LISTED else []
+        listed = "\n  ".join(problems[:_LISTED] + more)
+        raise ValueError(f"{source} are not this model's ({len(problems)} differences):\n  {listed}")
+
+
+def _read_json(path: Path) -> Any:
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise ValueError(f"{path} is damaged, it cannot be read as JSON: {error}") from error
+
+
+def _mapping(config: Mapping[str, Any], name: str, path: str | os.PathLike) -> Mapping[str, Any]:
+    value = config.get(name)
+    if not isinstance(value, Mapping):
+        raise ValueError(f"{path}: {name} is {value!r:.60}; expected values by name.")
+    return value
+
+
+def _checksum(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()

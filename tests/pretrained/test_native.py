@@ -1,0 +1,167 @@
+"""The native folder gives back what was written, and says what is wrong with one that is not whole."""
+
+import dataclasses
+import json
+
+import jax
+import ml_dtypes
+import numpy as np
+import pytest
+from flax import traverse_util
+
+from richhf.models import (
+    HeatmapHeadConfig,
+    RAHFConfig,
+    RichFeedbackModel,
+    ScoreHeadConfig,
+    T5Config,
+    ViTConfig,
+    stack_layers,
+)
+from richhf.pretrained.model_config import config_from_json, config_to_json
+from richhf.pretrained.native import NativeModel, Settings, parameter_shapes, read_model, write_model
+
+CONFIG = RAHFConfig(
+    variant="augmented_prompt",
+    vit=ViTConfig(image_size=8, patch_size=4, width=6, depth=2, num_heads=2, mlp_width=8, stem_widths=(4,)),
+    t5=T5Config(vocab_size=20, d_model=8, num_heads=2, d_kv=4, d_ff=8, encoder_layers=2, decoder_layers=2),
+    heatmap_head=HeatmapHeadConfig(conv_widths=(4,), deconv_widths=(4,), residual_convs=0, final_width=4),
+    score_head=ScoreHeadConfig(conv_widths=(4,), dense_widths=(5,)),
+    word_head=True,
+)
+SETTINGS = Settings(
+    prompt_length=12,
+    see_prompt=False,
+    thresholds={"implausibility": 0.25},
+    provenance={"steps": 3, "data": ["a", "b"]},
+)
+
+
+def make_model(**changes) -> NativeModel:
+    model = RichFeedbackModel(dataclasses.replace(CONFIG, **changes), keyword_length=9)
+    rng = np.random.default_rng(0)
+    dtype = np.dtype(model.config.param_dtype)
+    flat = {name: rng.normal(size=s).astype(dtype) for name, s in parameter_shapes(model.config).items()}
+    return NativeModel(model, traverse_util.unflatten_dict(flat, sep="/"), b"pieces", SETTINGS)
+
+
+@pytest.fixture
+def folder(tmp_path):
+    return write_model(tmp_path / "model", make_model(), card="# A model\n")
+
+
+def edit(folder, **changes):
+    config = json.loads((folder / "config.json").read_text())
+    (folder / "config.json").write_text(json.dumps(config | changes))
+
+
+@pytest.mark.parametrize("param_dtype", ["float32", "bfloat16", "float16"])
+def test_a_model_comes_back_as_it_was(tmp_path, param_dtype):
+    native = make_model(param_dtype=param_dtype)
+    found = read_model(write_model(tmp_path / "model", native, card="# A model\n"))
+    assert (found.model, found.vocabulary, found.settings) == (native.model, b"pieces", SETTINGS)
+    jax.tree.map(np.testing.assert_array_equal, found.params, native.params)
+    assert {leaf.dtype.name for leaf in jax.tree.leaves(found.params)} == {param_dtype}
+    assert (tmp_path / "model/README.md").read_text() == "# A model\n"
+
+
+def test_layers_are_kept_one_by_one_and_stacked_for_a_model_that_scans(tmp_path):
+    native = make_model()
+    model = dataclasses.replace(native.model, config=dataclasses.replace(CONFIG, scan_layers=True))
+    stacked = stack_layers(native.params)
+    scanning = dataclasses.replace(native, model=model, params=stacked)
+    found = read_model(write_model(tmp_path / "scanning", scanning, card=""))
+    jax.tree.map(np.testing.assert_array_equal, found.params, jax.tree.map(np.asarray, stacked))
+    write_model(tmp_path / "plain", native, card="")
+    weights = [(tmp_path / name / "model.safetensors").read_bytes() for name in ("scanning", "plain")]
+    assert weights[0] == weights[1]
+
+
+def test_weights_of_another_width_become_the_models(tmp_path):
+    native = make_model()
+    half = dataclasses.replace(
+        native, params=jax.tree.map(lambda x: x.astype(ml_dtypes.bfloat16), native.params)
+    )
+    found = read_model(write_model(tmp_path / "model", half, card=""))
+    for leaf, expected in zip(jax.tree.leaves(found.params), jax.tree.leaves(half.params), strict=True):
+        np.testing.assert_array_equal(leaf, expected.astype(np.float32))
+
+
+def test_every_default_is_written_out(folder):
+    sizes = json.loads((folder / "config.json").read_text())["model"]
+    names = [field.name for field in dataclasses.fields(RAHFConfig)]
+    assert list(sizes) == names
+    assert sizes["t5"]["relative_max_distance"] == T5Config().relative_max_distance
+    assert config_from_json(RAHFConfig, json.loads(json.dumps(config_to_json(CONFIG)))) == CONFIG
+
+
+def test_writing_again_replaces_the_model_and_leaves_other_files(folder):
+    (folder / "notes.txt").write_text("mine")
+    other = dataclasses.replace(make_model(), vocabulary=b"others")
+    write_model(folder, other, card="")
+    assert read_model(folder).vocabulary == b"others"
+    assert (folder / "notes.txt").read_text() == "mine"
+
+
+def test_parameters_of_another_model_are_not_written(tmp_path):
+    native = make_model()
+    params = {**native.params, "extra": {"kernel": np.zeros((1, 2))}}
+    params.pop("word_head")
+    with pytest.raises(ValueError, match=r"missing: word_head/bias \(1,\)\n.*\n.*extra/kernel \(1, 2\)"):
+        write_model(tmp_path / "model", dataclasses.replace(native, params=params), card="")
+    assert not (tmp_path / "model").exists()
+
+
+@pytest.mark.parametrize("name", ["config.json", "model.safetensors", "vocabulary.model"])
+def test_a_folder_that_is_not_whole_is_refused(folder, name):
+    (folder / name).unlink()
+    with pytest.raises(ValueError, match=f"is not whole: {name} missing"):
+        read_model(folder)
+
+
+def test_a_folder_of_something_else_is_refused(tmp_path):
+    with pytest.raises(ValueError, match="is no model folder"):
+        read_model(tmp_path)
+
+
+@pytest.mark.parametrize("name", ["model.safetensors", "vocabulary.model"])
+@pytest.mark.parametrize("damage", [lambda x: x[:-3], lambda x: x[:-1] + bytes([x[-1] ^ 1])])
+def test_a_damaged_file_is_named(folder, name, damage):
+    (folder / name).write_bytes(damage((folder / name).read_bytes()))
+    with pytest.raises(ValueError, match=f"{name} is damaged"):
+        read_model(folder)
+
+
+def test_a_file_that_was_never_whole_is_named(folder):
+    (folder / "model.safetensors").write_bytes(b"junk")
+    edit(folder, sha256={})
+    with pytest.raises(ValueError, match="safetensors is damaged"):
+        read_model(folder)
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        (dict(format_version=2), "version 2; this version of richhf reads up to 1"),
+        (dict(format="other"), "describes no model"),
+        (dict(image_size=16), "image_size is 16, but that of the model is 8"),
+        (dict(prompt_length="12"), "prompt_length is '12'; expected int"),
+        (dict(thresholds={"implausibility": 25}), "threshold of implausibility is 25"),
+        (dict(model={"vitt": {}}), "'vitt'.*Did you mean 'vit'"),
+        (dict(model={"vit": {"depth": 1.5}}), "model.vit.depth is 1.5; expected int"),
+        (dict(model={"score_head": {"dense_widths": 5}}), "dense_widths is 5; expected a list"),
+        (dict(model={"remat": "some"}), "remat is 'some'"),
+    ],
+)
+def test_a_wrong_description_is_explained(folder, changes, message):
+    edit(folder, **changes)
+    with pytest.raises(ValueError, match=message):
+        read_model(folder)
+
+
+def test_weights_of_another_size_are_listed(folder):
+    config = json.loads((folder / "config.json").read_text())
+    config["model"]["t5"]["d_ff"] = 16
+    (folder / "config.json").write_text(json.dumps(config))
+    with pytest.raises(ValueError, match=r"inward/kernel has shape \(8, 8\), the model's is \(8, 16\)"):
+        read_model(folder)
