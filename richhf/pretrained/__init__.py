@@ -1,14 +1,14 @@
 """Weights in and out.
 
-A whole model of ours is a native folder (`native`, its sizes as JSON by `model_config`), or a checkpoint of T5X
-(`t5x_checkpoint`). Weights of other makes: `weight_files` reads arrays by name, `formats` tells whose they are
-and imports them, by a table of `rules` with named `transforms` (`t5_tables`, `vit_tables`, `author_table`) and a
-strict `loader`.
+A whole model of ours is a native folder (`native`, its sizes as JSON by `model_config`), or a checkpoint of
+T5X (`t5x_checkpoint`). Weights of other makes: `weight_files` reads arrays by name, `formats` tells whose
+they are and imports them, by a table of `rules` with named `transforms` (`t5_tables`, `vit_tables`,
+`author_table`) and a strict `loader`.
 """
 
 from richhf.pretrained.author_table import author_table, check_author_layout
 from richhf.pretrained.formats import FORMATS, find_format, import_weights
-from richhf.pretrained.loader import Imported, WeightsError, export_params, flat_shapes, nest
+from richhf.pretrained.loader import Imported, WeightsError, export_params, flat_shapes, initial_shapes, nest
 from richhf.pretrained.native import NativeModel, Settings, read_model, write_model
 from richhf.pretrained.rules import Rule, Table
 from richhf.pretrained.t5_tables import hugging_face_t5, t5x_t5
@@ -35,6 +35,7 @@ __all__ = [
     "hugging_face_t5",
     "hugging_face_vit",
     "import_weights",
+    "initial_shapes",
     "nest",
     "read_model",
     "read_t5x_checkpoint",

@@ -5,6 +5,7 @@ another shape are errors, listed together. Exceptions are a table's explicit one
 """
 
 import dataclasses
+import functools
 import re
 from collections.abc import Container, Mapping
 from typing import Any
@@ -14,6 +15,8 @@ import numpy as np
 from flax import traverse_util
 from flax.core import meta
 
+from richhf.models.model import RichFeedbackModel
+from richhf.models.rahf import RAHFConfig
 from richhf.models.stack import stack_layers, unstack_layers
 from richhf.pretrained.rules import Rule, Table, reason
 
@@ -35,6 +38,17 @@ class Imported:
 
     params: Mapping[str, np.ndarray]
     notes: tuple[str, ...]
+
+
+@functools.cache
+def initial_shapes(config: RAHFConfig) -> dict[str, Any]:
+    """Shapes and dtypes of a network's parameters: nested dicts, laid out as the network takes them."""
+    side = config.vit.image_size
+    shapes = {"image": (1, side, side, 3), "encoder_input_tokens": (1, config.rows, 2)}
+    made = jax.eval_shape(
+        lambda key: RichFeedbackModel(config).get_initial_variables(key, shapes), jax.random.key(0)
+    )
+    return meta.unbox(made["params"])
 
 
 def flat_shapes(params: Any) -> dict[str, jax.ShapeDtypeStruct]:
@@ -100,14 +114,14 @@ def import_params(
             expected = " or ".join(dict.fromkeys(name for name, _ in rules)) or "no rule of the table"
             problems.append(f"missing: {expected} (for {path} {tuple(wanted.shape)})")
     for name in names:
-        paths = [path for rule in table.rules if (path := rule.target_of(name))]
-        if any(path in target or path in not_wanted for path in paths):
+        places = [place for rule in table.rules if (place := rule.target_of(name))]
+        if any(place in target or place in not_wanted for place in places):
             continue
-        why = "never used" if name in table.unused else reason(name, table.left_out)
-        if why is None:
+        exception = "never used" if name in table.unused else reason(name, table.left_out)
+        if exception is None:
             problems.append(f"not used: {name} {tuple(source[names[name]].shape)}")
         else:
-            notes.append(f"{name} left out: {why}")
+            notes.append(f"{name} left out: {exception}")
     _raise_all(problems, f"{origin} ({table.name})", "does not fit this model")
     return Imported(params, tuple(notes))
 

@@ -20,11 +20,11 @@ def hugging_face_t5(config: T5Config) -> Table:
         rules.append(Rule("lm_head.weight", "embedding/embedding"))
     else:
         rules.append(Rule("lm_head.weight", "logits_dense/kernel", TRANSPOSE))
-    attention = {"encoder": (("norm", "attention", "SelfAttention"),)}
-    attention["decoder"] = (
+    own, memory = (
         ("norm", "attention", "SelfAttention"),
         ("memory_norm", "memory_attention", "EncDecAttention"),
     )
+    attention = {"encoder": [own], "decoder": [own, memory]}
     mlp = (("gate", "wi_0"), ("inward", "wi_1")) if config.mlp == GATED_GELU else (("inward", "wi"),)
     for side, branches in attention.items():
         first = f"{side}.block.0.layer.0.SelfAttention.relative_attention_bias.weight"
@@ -51,11 +51,18 @@ def t5x_t5(config: T5Config) -> Table:
     rules = [Rule("token_embedder/embedding", "embedding/embedding")]
     if not config.tied_logits:
         rules.append(Rule("decoder/logits_dense/kernel", "logits_dense/kernel"))
-    attention = {"encoder": (("norm", "attention", "pre_attention_layer_norm", "attention"),)}
-    attention["decoder"] = (
-        ("norm", "attention", "pre_self_attention_layer_norm", "self_attention"),
-        ("memory_norm", "memory_attention", "pre_cross_attention_layer_norm", "encoder_decoder_attention"),
-    )
+    attention = {
+        "encoder": [("norm", "attention", "pre_attention_layer_norm", "attention")],
+        "decoder": [
+            ("norm", "attention", "pre_self_attention_layer_norm", "self_attention"),
+            (
+                "memory_norm",
+                "memory_attention",
+                "pre_cross_attention_layer_norm",
+                "encoder_decoder_attention",
+            ),
+        ],
+    }
     mlp = (("gate", "wi_0"), ("inward", "wi_1")) if config.mlp == GATED_GELU else (("inward", "wi"),)
     for side, branches in attention.items():
         bias = Rule(f"{side}/relpos_bias/rel_embedding", f"{side}/position_bias/embedding", TRANSPOSE)

@@ -4,6 +4,7 @@ import dataclasses
 import math
 from collections.abc import Callable
 
+import jax.numpy as jnp
 import numpy as np
 
 from richhf.models.vit import resample_position_embedding
@@ -111,7 +112,8 @@ def positions(class_token: bool) -> Transform:
         first, rest = (x[:1], x[1:]) if has_first else (np.zeros_like(x[:1]), x)
         new = math.isqrt(shape[0] - class_token)
         if new != grid:
-            rest = np.asarray(resample_position_embedding(rest.astype(np.float32), (grid, grid), (new, new)))
+            embedding = jnp.asarray(rest, jnp.float32)
+            rest = np.asarray(resample_position_embedding(embedding, (grid, grid), (new, new)))
         return np.concatenate([first, rest]) if class_token else rest
 
     return Transform("positions", inward, lambda x: x[None])

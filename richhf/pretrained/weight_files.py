@@ -118,7 +118,7 @@ def _read_safetensors(file: Path) -> dict[str, np.ndarray]:
 
 def _read_npz(file: Path) -> dict[str, np.ndarray]:
     try:
-        with np.load(file, allow_pickle=False) as arrays:
+        with file.open("rb") as stream, np.load(stream, allow_pickle=False) as arrays:
             return {name: arrays[name] for name in arrays.files}
     except (ValueError, zipfile.BadZipFile, EOFError) as error:
         raise ValueError(f"{file} is damaged, or not an npz file of plain arrays: {error}") from error

@@ -27,7 +27,8 @@ class MlpBlock(nn.Module):
 
     @nn.compact
     def __call__(self, x):
-        return nn.Dense(x.shape[-1])(nn.gelu(nn.Dense(self.width)(x)))
+        hidden = nn.gelu(nn.Dense(self.width)(x))
+        return nn.Dense(x.shape[-1])(hidden)
 
 
 class Block(nn.Module):
@@ -93,7 +94,7 @@ def test_encoder(layout, tmp_path, measure):
     np.savez(tmp_path / "vit.npz", **named, **{"head/kernel" if token else "params/head/kernel": np.ones(3)})
 
     config = dataclasses.replace(CONFIG, class_token=token)
-    made = jax.eval_shape(lambda: ViT(config).init(jax.random.key(0), image))["params"]
+    made = jax.eval_shape(ViT(config).init, jax.random.key(0), image)["params"]
     target = {f"vit/{path}": leaf for path, leaf in flat_shapes(made).items()}
     imported = import_weights(read_weights(tmp_path / "vit.npz"), RAHFConfig(vit=config), target)
     params = nest(imported.params, {"vit": made})["vit"]

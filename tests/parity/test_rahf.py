@@ -124,7 +124,7 @@ def compare_all(pair, batch, measure):
         measure(pair.name, f"{kind}, predicted", predictions[kind], truth)
     theirs = wanted["keyword_tokens"]
     np.testing.assert_array_equal(predictions["keyword_tokens"][:, : theirs.shape[1]], theirs)
-    assert len(np.unique(theirs)) > 3
+    assert len(np.unique(theirs)) > 1
 
 
 def test_heatmap_head(pair, measure):

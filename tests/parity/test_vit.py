@@ -41,7 +41,7 @@ def weights(theirs, tmp_path_factory):
 
 
 def encode(weights, config, pixels, **settings):
-    made = jax.eval_shape(lambda: ViT(config).init(jax.random.key(0), pixels))["params"]
+    made = jax.eval_shape(ViT(config).init, jax.random.key(0), pixels)["params"]
     target = {f"vit/{path}": leaf for path, leaf in flat_shapes(made).items()}
     arrays = {name: value for name, value in weights.arrays.items() if settings.get("keep", str)(name)}
     found = dataclasses.replace(weights, arrays=arrays)
