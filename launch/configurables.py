@@ -55,7 +55,7 @@ SOURCES = {
     "launch": (
         launch.benchmark_job.benchmark,
         launch.eval_job.evaluate,
-        launch.infer_job.infer,
+        launch.infer_job.infer_job,
         launch.precompile_job.precompile,
         launch.train_job.train_job,
     ),

@@ -20,12 +20,12 @@ from launch.command import run
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Runs the job `infer` as gin configures it; returns the exit status."""
+    """Runs the job `infer_job` as gin configures it; returns the exit status."""
 
     def job():
         from launch import configurables
 
-        configurables.CONFIGURABLES["launch.infer"]()
+        configurables.CONFIGURABLES["launch.infer_job"]()
 
     options, join = processes.OPTIONS, processes.join
     return run("launch.infer", __doc__, job, argv, options=options, prepare=join)

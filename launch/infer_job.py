@@ -33,7 +33,7 @@ SETTLING = 60.0  # seconds until a network drive shows what another process wrot
 
 
 @telling()
-def infer(
+def infer_job(
     *,
     model: Any,
     checkpoint: str,

@@ -160,9 +160,9 @@ class Bulk:
             self._writing.popleft().result()
 
     def _write(self, index: int, row: int, example: Example, arrays: Mapping[str, np.ndarray]) -> Row:
-        prediction = read_prediction(arrays, row, example, self._encoder.vocabulary.decode)
+        feedback = read_prediction(arrays, row, example, self._encoder.vocabulary.decode)
         with self._explained():
-            return self._writer.add(index, self._inputs[index], prediction)
+            return self._writer.add(index, self._inputs[index], feedback)
 
     def _finish(self, shard: "_Shard") -> None:
         while any(on_device is shard for on_device, *_ in self._on_device):

@@ -41,9 +41,8 @@ import numpy as np
 from PIL import Image
 
 from richhf.atomic import atomic_path
-from richhf.feedback import HEATMAPS, KEYWORDS, SCORES
+from richhf.feedback import HEATMAPS, KEYWORDS, SCORES, Feedback
 from richhf.inference.inputs import Failure, Input
-from richhf.inference.predictions import Prediction
 from richhf.models.choices import check_choice
 
 PARQUET, JSONL = FORMATS = ("parquet", "jsonl")
@@ -125,9 +124,9 @@ class ShardWriter:
         """The row of an input without feedback."""
         return self._row(index, one) | {"error_kind": failure.kind.value, "error": printable(str(failure))}
 
-    def add(self, index: int, one: Input, prediction: Prediction) -> Row:
+    def add(self, index: int, one: Input, feedback: Feedback) -> Row:
         """Writes the maps of one input of a shard that was begun, and returns its row."""
-        feedback, row = prediction.feedback, self._row(index, one)
+        row = self._row(index, one)
         row["height"], row["width"] = feedback.image_size
         row |= feedback.scores
         shard = index // self.shard_size
@@ -136,8 +135,8 @@ class ShardWriter:
                 file = f"{index:08d}-{name}.{end}"
                 _write_map(self._temporary(shard) / _MAPS / file, values)
                 row[f"{name}_{end}"] = f"{self._maps(shard).name}/{file}"
-        if prediction.keywords is not None:
-            row[KEYWORDS] = prediction.keywords
+        if feedback.keywords_text is not None:
+            row[KEYWORDS] = feedback.keywords_text
             row["words"], row["misaligned"] = list(feedback.words), list(feedback.misaligned)
         return row
 

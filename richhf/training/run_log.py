@@ -1,15 +1,17 @@
 """What a run writes while it trains: `train_log.jsonl`, TensorBoard events, and a line to look at."""
 
+import contextlib
 import io
 import json
 import os
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import tensorflow as tf
 from clu import metric_writers
 
 from richhf.atomic import atomic_path
@@ -37,23 +39,41 @@ class RunLog:
                 temporary.write_text("".join(json.dumps(line) + "\n" for line in kept), encoding="utf-8")
 
     def scalars(self, step: int, values: Mapping[str, float]) -> None:
-        """Adds one line, and the same values to TensorBoard."""
+        """Adds one line, and the same values to TensorBoard; OSError as below."""
         if self._writer:
-            with self._path.open("a", encoding="utf-8") as file:
+            with self._writing(), self._path.open("a", encoding="utf-8") as file:
                 file.write(json.dumps({"step": step, **values}) + "\n")
-            self._writer.write_scalars(step, dict(values))
-            self._writer.flush()
+            with self._writing():
+                self._writer.write_scalars(step, dict(values))
+                self._writer.flush()
 
     def images(self, step: int, panels: Mapping[str, np.ndarray]) -> None:
-        """Adds image panels ([n h w c], uint8 or float in [0, 1]) to TensorBoard."""
+        """Adds image panels ([n h w c], uint8 or float in [0, 1]) to TensorBoard; OSError as below."""
         if self._writer:
-            self._writer.write_images(step, dict(panels))
-            self._writer.flush()
+            with self._writing():
+                self._writer.write_images(step, dict(panels))
+                self._writer.flush()
 
     def close(self) -> None:
-        """Closes the TensorBoard writer."""
+        """Closes the TensorBoard writer.
+
+        Raises:
+          OSError: the system cannot write, the disk is full for instance.
+        """
         if self._writer:
-            self._writer.close()
+            with self._writing():
+                self._writer.close()
+
+    @contextlib.contextmanager
+    def _writing(self) -> Iterator[None]:
+        try:
+            yield
+        except (OSError, tf.errors.OpError) as error:
+            folder, message = self._path.parent, getattr(error, "message", None) or error
+            raise OSError(
+                f"{folder}: the run's log could not be written: {message}\nCheckpoints are intact. Free "
+                "space, then run the same command again to go on."
+            ) from error
 
 
 def read_log(model_dir: str | os.PathLike) -> list[dict[str, Any]]:

@@ -72,7 +72,7 @@ def made_run(infer_flags, data_dir, tmp_path):
     def make(model="tiny_multi_head"):
         gin_config.load(gin_config.parse_flags(infer_flags(model, "nowhere")), configurables.PARAMETERS)
         built = configurables.CONFIGURABLES["models.RichFeedbackModel"]()
-        lengths = gin.get_bindings("launch.infer")["task_feature_lengths"]
+        lengths = gin.get_bindings("launch.infer_job")["task_feature_lengths"]
         shapes = {name: spec.shape for name, spec in batch_spec(built.config, lengths, 1, labels=()).items()}
         params = param_target(built, Partitioner(), shapes)
         rng = np.random.default_rng(0)

@@ -1,5 +1,6 @@
 import io
 import json
+import resource
 
 import pytest
 
@@ -30,6 +31,21 @@ def test_only_the_primary_process_writes(tmp_path):
     log.scalars(1, {"loss": 1.0})
     log.close()
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("largest", [10, 100])
+def test_a_disk_that_is_full_is_said(tmp_path, largest):
+    """For the log's lines and, a little later, for TensorBoard's file."""
+    log = RunLog(tmp_path)
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (largest, limits[1]))
+    try:
+        with pytest.raises(OSError, match=r"log could not be written(.|\n)*run the same command again"):
+            log.scalars(1, {"loss": 1.0})
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    log.close()
+    assert len(read_log(tmp_path)) == (largest == 100)
 
 
 def test_line_on_a_terminal_is_redrawn_and_ends_at_the_last_step():
