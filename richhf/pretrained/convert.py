@@ -10,7 +10,8 @@ import numpy as np
 import safetensors.numpy
 
 from richhf.atomic import atomic_path
-from richhf.models.model import RichFeedbackModel, parameter_parts
+from richhf.models.model import RichFeedbackModel
+from richhf.models.parameters import parameter_parts
 from richhf.models.rahf import RAHFConfig
 from richhf.pretrained.author_table import author_table
 from richhf.pretrained.formats import (

@@ -10,7 +10,7 @@ import jax
 import numpy as np
 from flax import traverse_util
 
-from richhf.models.model import parameter_parts
+from richhf.models.parameters import parameter_parts
 from richhf.models.rahf import RAHFConfig
 from richhf.models.stack import STACKED, unstack_layers
 from richhf.pretrained.author_table import author_table
