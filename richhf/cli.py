@@ -170,6 +170,21 @@ def _flags_for_settings() -> Iterator[None]:
         raise type(error)(text) from error
 
 
+def _convert(arguments: argparse.Namespace) -> int:
+    from richhf.pretrained.convert import convert
+
+    convert(
+        arguments.source,
+        arguments.destination,
+        source_format=arguments.source_format,
+        target_format=arguments.target_format,
+        model=arguments.model,
+        vocabulary=arguments.vocabulary,
+        prompt_length=arguments.prompt_length,
+    )
+    return 0
+
+
 def _build_parser() -> tuple[_Parser, dict[str, _Parser]]:
     parser = _Parser(prog="richhf", description="Rich human feedback for text-to-image generation.")
     parser.add_argument(
@@ -258,6 +273,24 @@ def _build_parser() -> tuple[_Parser, dict[str, _Parser]]:
     text = "how many records to draw (default 6)"
     command.add_argument("--examples", metavar="N", type=_count, default=6, help=text)
     command.add_argument("--strict", action="store_true", help="stop at the first problem")
+
+    command = add(
+        "convert", _convert, "Convert weights of other makes into ours, or into the author's layout."
+    )
+    text = "file or folder: safetensors, PyTorch, npz, T5X, or a model folder of ours"
+    command.add_argument("source", metavar="SRC", help=text)
+    text = "a .safetensors file, or a model folder to write (of a whole network, with --vocabulary)"
+    command.add_argument("destination", metavar="DST", help=text)
+    text = "author, hf-t5, t5x-t5, hf-vit, big-vision-vit or richhf (default: what it looks like)"
+    command.add_argument("--from", metavar="FORMAT", dest="source_format", help=text)
+    text = "richhf (default), or author: the PyTorch layout of RAHF's first author, .safetensors or .pt"
+    command.add_argument("--to", metavar="FORMAT", dest="target_format", default="richhf", help=text)
+    text = "config.json of ours with the sizes (default: beside SRC, or read off the weights)"
+    command.add_argument("--model", metavar="FILE", help=text)
+    text = "SentencePiece model that the weights were trained with, for a model folder"
+    command.add_argument("--vocabulary", metavar="FILE", help=text)
+    text = "tokens of a prompt row, for a model folder (default 128)"
+    command.add_argument("--prompt-length", metavar="N", type=_count, default=128, help=text)
     return parser, commands
 
 

@@ -36,6 +36,8 @@ class RAHFConfig:
         variant: "multi_head" (one prompt row, a head for each output) or "augmented_prompt" (a row for each
             output with its task string, heads shared by kind).
         decoder_attends_to: "image_and_text" (the paper) or "text" (the author's code).
+        encode_class_token: T5's encoder sees the ViT's class token too, before the image's tokens (the
+            author's code); it is no part of the feature map, nor seen by the decoder.
         vit: image encoder.
         t5: text model.
         heatmap_head: layout of the heatmap heads.
@@ -59,6 +61,7 @@ class RAHFConfig:
 
     variant: str = MULTI_HEAD
     decoder_attends_to: str = IMAGE_AND_TEXT
+    encode_class_token: bool = False
     vit: ViTConfig = dataclasses.field(default_factory=ViTConfig)
     t5: T5Config = dataclasses.field(default_factory=T5Config)
     heatmap_head: HeatmapHeadConfig = dataclasses.field(default_factory=HeatmapHeadConfig)
@@ -76,6 +79,11 @@ class RAHFConfig:
         check_choice("RAHFConfig.dtype", self.dtype, ("float32", "bfloat16", "float16"))
         check_choice("RAHFConfig.param_dtype", self.param_dtype, ("float32", "bfloat16", "float16"))
         check_choice("RAHFConfig.remat", self.remat, (NO_REMAT, BLOCKS))
+        if self.encode_class_token and not self.vit.class_token:
+            raise ValueError(
+                "RAHFConfig.encode_class_token is on, but the ViT has no class token; set "
+                "ViTConfig.class_token, or leave both off."
+            )
 
     @property
     def rows(self) -> int:
@@ -195,7 +203,8 @@ class RAHF(nn.Module):
                 f"encoder_input_tokens has {encoder_input_tokens.shape[1]} rows an image; the variant "
                 f"{self.config.variant} takes {self.config.rows}. Task and model must be of one variant."
             )
-        seen = self.vit(scale_image(image), train=train)
+        with_class = self.config.encode_class_token
+        seen = self.vit(scale_image(image), train=train, keep_class_token=with_class)
         features, text, mask = self._encode(seen, encoder_input_tokens, outputs, train)
         row_of = dict.fromkeys(outputs, 0)
         if self.config.variant == AUGMENTED_PROMPT:
@@ -216,9 +225,9 @@ class RAHF(nn.Module):
         if self.config.word_head:
             result = result.replace(word_logits=self.word_head(text)[..., 0])
         if self.config.image_word_head:
-            logits = self.image_word_head(seen)
+            logits = self.image_word_head(seen[:, int(with_class) :])
             # The logarithm of the patches' mean odds: one patch that is sure is enough.
-            logits = jax.nn.logsumexp(logits, axis=1) - math.log(seen.shape[1])
+            logits = jax.nn.logsumexp(logits, axis=1) - math.log(logits.shape[1])
             result = result.replace(image_word_logits=logits)
         return result.replace(memory=memory)
 
@@ -251,8 +260,8 @@ class RAHF(nn.Module):
         present = jnp.concatenate([np.ones((b, t, n), bool), mask], axis=2)
         joined, present = joined.reshape(b * t, n + length, d), present.reshape(b * t, n + length)
         encoded = self.t5.encode(joined, present, train=train).reshape(b, t, n + length, d)
-        grid = self.config.vit.grid
-        return encoded[:, :, :n].reshape(b, t, grid, grid, d), encoded[:, :, n:], mask
+        grid, first = self.config.vit.grid, int(self.config.encode_class_token)
+        return encoded[:, :, first:n].reshape(b, t, grid, grid, d), encoded[:, :, n:], mask
 
     def _memory(self, features: Array, text: Array, mask: Array) -> Memory:
         if self.config.decoder_attends_to == TEXT:
