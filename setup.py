@@ -45,7 +45,7 @@ setuptools.setup(
     license="Apache-2.0",
     python_requires=">=3.11,<3.14",
     packages=setuptools.find_packages(include=["richhf", "richhf.*"]),
-    package_data={"richhf.inference": ["*.css", "*.js"]},
+    package_data={"richhf.inference": ["*.css", "*.js"], "richhf.pretrained": ["synthetic_tiny/*"]},
     install_requires=[
         "flax>=0.12.8,<0.13",
         "jax>=0.10.2,<0.11",

@@ -1,1 +1,36 @@
-"""RAHF in JAX/Flax."""
+"""RAHF in JAX/Flax: rich human feedback on generated images.
+
+    import richhf
+
+    predictor = richhf.load("synthetic-tiny")
+    feedback = predictor("image.png", "two red squares above a blue circle")[0]
+
+`load`, `Predictor` and `Feedback` are imported when they are first used: `import richhf` costs nothing.
+"""
+
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from richhf.feedback import Feedback
+    from richhf.inference.load import load
+    from richhf.inference.predictor import Predictor
+
+__all__ = ["Feedback", "Predictor", "load"]
+
+_FROM = {
+    "Feedback": "richhf.feedback",
+    "Predictor": "richhf.inference.predictor",
+    "load": "richhf.inference.load",
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _FROM:
+        raise AttributeError(f"module 'richhf' has no attribute {name!r}; it has {', '.join(__all__)}.")
+    import importlib
+
+    return getattr(importlib.import_module(_FROM[name]), name)
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

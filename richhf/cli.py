@@ -5,9 +5,13 @@ import contextlib
 import difflib
 import importlib.metadata
 import os
+import pathlib
+import re
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
+
+from tqdm import tqdm
 
 from richhf.quiet import quiet_import
 
@@ -107,6 +111,65 @@ def _inspect(arguments: argparse.Namespace) -> int:
     return EXIT_PROBLEMS if found.problems else 0
 
 
+def _predict(arguments: argparse.Namespace) -> int:
+    import richhf
+    from richhf.inference.feedback_folder import PAGE, write_feedback
+    from richhf.inference.inputs import file_input
+    from richhf.inference.listing import find_inputs
+    from richhf.inference.manifest import weights_digest
+    from richhf.inference.predictions import KINDS
+
+    kinds = tuple(kind for kind in KINDS if kind in arguments.outputs)
+    if arguments.image is not None:
+        if arguments.prompt is None:
+            raise ValueError("an image alone says nothing of its prompt; give it: --prompt TEXT")
+        inputs = [file_input(arguments.image, pathlib.Path(arguments.image), arguments.prompt)]
+    elif arguments.prompt is not None:
+        raise ValueError("--prompt goes with one IMAGE; prompts of many stand in a table (--csv, --table)")
+    else:
+        columns = {
+            f"{name}_column": getattr(arguments, f"{name}_column") for name in ("id", "image", "prompt")
+        }
+        source = arguments.csv or arguments.folder
+        with _flags_for_settings():
+            inputs = find_inputs(source, table=arguments.table, **columns, note=print)
+    predictor = richhf.load(arguments.model)
+    bar = tqdm(total=len(inputs), desc="predict", unit=" images", disable=len(inputs) == 1)
+    with bar, _flags_for_settings():
+        summary = write_feedback(
+            inputs,
+            arguments.out,
+            predictor.encoder,
+            lambda examples: predictor.predict_examples(examples, kinds, beams=arguments.beams),
+            kinds=kinds,
+            identity={"sha256": weights_digest(predictor.params), "beams": arguments.beams},
+            model=arguments.model,
+            batch_size=arguments.batch_size,
+            map_formats=tuple(arguments.maps),
+            page_images=arguments.page_images,
+            strict=arguments.strict,
+            on_progress=bar.update,
+        )
+    failed = "".join(f"\n  {count:,} {kind}" for kind, count in summary["failed"].items())
+    print(f"{summary['done']:,} of {summary['inputs']:,} images done{failed and f'; failed:{failed}'}")
+    print(pathlib.Path(arguments.out) / PAGE, flush=True)
+    return EXIT_PROBLEMS if failed else 0
+
+
+_FLAGS = {"TABLE": "--table", "INPUT": "--csv or --folder", "OUTPUT_DIR": "--out", "MAX_PIXELS": "the limit"}
+_FLAGS |= {f"{name}_COLUMN": f"--{name.lower()}-column" for name in ("ID", "IMAGE", "PROMPT")}
+
+
+@contextlib.contextmanager
+def _flags_for_settings() -> Iterator[None]:
+    """Errors of what launch.infer shares with this command name its settings; here they are flags."""
+    try:
+        yield
+    except (ValueError, FileNotFoundError) as error:
+        text = re.sub(rf"\b({'|'.join(_FLAGS)})\b", lambda found: _FLAGS[found[1]], str(error))
+        raise type(error)(text) from error
+
+
 def _build_parser() -> tuple[_Parser, dict[str, _Parser]]:
     parser = _Parser(prog="richhf", description="Rich human feedback for text-to-image generation.")
     parser.add_argument(
@@ -155,6 +218,40 @@ def _build_parser() -> tuple[_Parser, dict[str, _Parser]]:
     text = "CSV, TSV or JSONL table of uid and prompt (default: the only one in the folder of images)"
     command.add_argument("--table", metavar="FILE", help=text)
 
+    command = add("predict", _predict, "Feedback on images: JSONL, maps, overlays and one HTML page.")
+    given = command.add_mutually_exclusive_group(required=True)
+    given.add_argument("image", metavar="IMAGE", nargs="?", help="an image file; with --prompt")
+    given.add_argument("--csv", metavar="FILE", help="a CSV, TSV or JSONL table of image paths and prompts")
+    text = "a folder of images with a table of their prompts in it, or a .txt beside each; or record files"
+    given.add_argument("--folder", metavar="DIR", help=text)
+    command.add_argument("--prompt", metavar="TEXT", help="what IMAGE was made from")
+    text = "a shipped model's name, a model folder, or a run of training (default synthetic-tiny)"
+    command.add_argument("--model", metavar="M", default="synthetic-tiny", help=text)
+    command.add_argument(
+        "--out", metavar="DIR", required=True, help="folder to write; begun, it is gone on with"
+    )
+    names = ("scores", "heatmaps", "keywords")
+    text = f"what to predict (default all): {', '.join(names)}; what is left out is not computed"
+    command.add_argument("--outputs", metavar="KIND", nargs="+", choices=names, default=names, help=text)
+    text = "png (8 bits), npy (float32) or both (default png)"
+    command.add_argument(
+        "--maps", metavar="FORMAT", nargs="+", choices=("png", "npy"), default=("png",), help=text
+    )
+    command.add_argument(
+        "--batch-size", metavar="N", type=_positive, default=8, help="images at once (default 8)"
+    )
+    text = "sequences that keyword decoding follows (default 1: greedy)"
+    command.add_argument("--beams", metavar="N", type=_positive, default=1, help=text)
+    text = "images that the page shows at most (default 500)"
+    command.add_argument("--page-images", metavar="N", type=_count, default=500, help=text)
+    command.add_argument("--strict", action="store_true", help="stop at the first image that cannot be used")
+    command.add_argument(
+        "--table", metavar="FILE", help="prompts of the images in --folder, where it lies elsewhere"
+    )
+    for name in ("id", "image", "prompt"):
+        text = f"column of the {name}, where it is not to be guessed"
+        command.add_argument(f"--{name}-column", metavar="C", help=text)
+
     command = add("inspect", _inspect, "Say what is in a record file or a folder of them.")
     command.add_argument("path", metavar="PATH", help="a .tfrecord file or a folder of them")
     command.add_argument("--out", metavar="PNG", help="draw the first records into this picture")
@@ -179,6 +276,12 @@ def _parse(parser: _Parser, commands: dict[str, _Parser], argv: list[str]) -> ar
 def _nearest(name: str, known: list[str]) -> str:
     near = difflib.get_close_matches(name, known, n=1)
     return f"; did you mean {near[0]!r}?" if near else f"; expected one of {', '.join(known)}"
+
+
+def _positive(text: str) -> int:
+    if _count(text) < 1:
+        raise argparse.ArgumentTypeError(f"{text!r} is too few; expected 1 or more")
+    return int(text)
 
 
 def _count(text: str) -> int:

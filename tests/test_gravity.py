@@ -19,7 +19,7 @@ BELOW = {
     "pretrained": {"models"},
     "training": {"atomic"},
     "evaluation": {"data", "models"},
-    "inference": {"evaluation", "pretrained", "data", "models"},
+    "inference": {"evaluation", "pretrained", "training", "data", "models"},
     "cli": {"inference", "quiet"},
 }
 FOREIGN = {

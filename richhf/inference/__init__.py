@@ -5,17 +5,23 @@ from richhf.inference.encoder import Encoder, Example, stack_examples
 from richhf.inference.gallery import GalleryExample
 from richhf.inference.inputs import Failure, Input
 from richhf.inference.listing import find_inputs
-from richhf.inference.predictions import Prediction, output_names, read_prediction
+from richhf.inference.load import SHIPPED, load
+from richhf.inference.predictions import asked_outputs, output_names, read_prediction
+from richhf.inference.predictor import Predictor
 from richhf.inference.report import write_report
 from richhf.inference.shards import ShardWriter, read_rows
 from richhf.inference.vocabulary import Vocabulary
 
 __all__ = [  # noqa: RUF022 (grouped by what they are)
+    # A model, ready to predict.
+    "SHIPPED",
+    "Predictor",
+    "load",
     # From images and prompts to feedback.
     "Encoder",
     "Example",
-    "Prediction",
     "Vocabulary",
+    "asked_outputs",
     "output_names",
     "read_prediction",
     "stack_examples",

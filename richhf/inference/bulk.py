@@ -7,7 +7,6 @@ import itertools
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
@@ -82,7 +81,7 @@ class Bulk:
     def _run(self, numbers: Sequence[int]) -> None:
         unfinished: deque[_Shard] = deque()
         for number, encoded in itertools.groupby(self._encoded(numbers), key=lambda found: found[0]):
-            with self._explained():
+            with self._writer.explaining():
                 self._writer.begin(number)
             shard = _Shard(number)
             unfinished.append(shard)
@@ -115,19 +114,13 @@ class Bulk:
                 self._on_progress(len(self._writer.indices(number)))
                 continue
             for index in self._writer.indices(number):
-                waiting.append((number, index, self._pool.submit(self._encode, self._inputs[index])))
+                waiting.append(
+                    (number, index, self._pool.submit(encode_input, self._inputs[index], self._encoder))
+                )
                 if len(waiting) > _AHEAD * self._batch_size:
                     yield oldest()
         while waiting:
             yield oldest()
-
-    def _encode(self, one: Input) -> Example | Failure:
-        try:
-            return self._encoder(one.read(), one.prompt)
-        except UnusableInput as error:
-            return error.failure
-        except UnusableImage as error:
-            return Failure(error.kind, error.detail)
 
     def _failed(self, index: int, failure: Failure) -> Row:
         one = self._inputs[index]
@@ -160,26 +153,26 @@ class Bulk:
             self._writing.popleft().result()
 
     def _write(self, index: int, row: int, example: Example, arrays: Mapping[str, np.ndarray]) -> Row:
-        prediction = read_prediction(arrays, row, example, self._encoder.vocabulary.decode)
-        with self._explained():
-            return self._writer.add(index, self._inputs[index], prediction)
+        feedback = read_prediction(arrays, row, example, self._encoder.vocabulary.decode)
+        with self._writer.explaining():
+            return self._writer.add(index, self._inputs[index], feedback)
 
     def _finish(self, shard: "_Shard") -> None:
         while any(on_device is shard for on_device, *_ in self._on_device):
             self._collect()
         rows = [row.result() if isinstance(row, Future) else row for _, row in sorted(shard.rows.items())]
-        with self._explained():
+        with self._writer.explaining():
             self._writer.finish(shard.number, rows)
 
-    @contextmanager
-    def _explained(self) -> Iterator[None]:
-        try:
-            yield
-        except OSError as error:
-            raise OSError(
-                f"{self._writer.folder} could not be written to: {error}\nShards that are there are "
-                "intact. Free space, then run the same command again to go on."
-            ) from error
+
+def encode_input(one: Input, encoder: Encoder) -> Example | Failure:
+    """What the model takes of an input, or why there is nothing."""
+    try:
+        return encoder(one.read(), one.prompt)
+    except UnusableInput as error:
+        return error.failure
+    except UnusableImage as error:
+        return Failure(error.kind, error.detail)
 
 
 class _Shard:

@@ -1,12 +1,11 @@
 """Pictures for a page: numbers and images as the strings that HTML takes."""
 
-import base64
-import io
 import math
 
 from PIL import Image
 
 from richhf.feedback import Feedback
+from richhf.feedback.drawing import data_uri
 
 NOTHING = "–"
 MIN_SIDE, MAX_SIDE = 192, 384
@@ -49,7 +48,7 @@ def layer_uri(feedback: Feedback, name: str) -> str:
     """The map `name` as a transparent picture, see `Feedback.heatmap_layer`."""
     layer = feedback.heatmap_layer(name)
     layer.thumbnail((MIN_SIDE, MIN_SIDE), Image.Resampling.BOX)
-    return _uri(layer, "png", optimize=True)
+    return data_uri(layer, "png", optimize=True)
 
 
 def _fit(picture: Image.Image, largest: int) -> Image.Image:
@@ -61,10 +60,4 @@ def _fit(picture: Image.Image, largest: int) -> Image.Image:
 
 
 def _jpeg(picture: Image.Image) -> str:
-    return _uri(picture, "jpeg", quality=90, subsampling=0, optimize=True)
-
-
-def _uri(picture: Image.Image, kind: str, **options) -> str:
-    file = io.BytesIO()
-    picture.save(file, kind.upper(), **options)
-    return f"data:image/{kind};base64,{base64.b64encode(file.getvalue()).decode('ascii')}"
+    return data_uri(picture, "jpeg", quality=90, subsampling=0, optimize=True)

@@ -77,8 +77,12 @@ class Encoder:
             image = decode_image(image, max_pixels=self._max_pixels)
         elif isinstance(image, Image.Image):
             image = to_rgb(image)
-        tokens = self._rows(self.vocabulary.encode(prompt) if self._see_prompt else [])
+        tokens = self.encode_prompt(prompt)
         return Example(fit_image(image, self._side), tokens, prompt, (image.shape[0], image.shape[1]))
+
+    def encode_prompt(self, prompt: str) -> Int32[np.ndarray, "t l"]:
+        """The prompt rows of a prompt."""
+        return self._rows(self.vocabulary.encode(prompt) if self._see_prompt else [])
 
 
 def stack_examples(examples: Sequence[Example], batch_size: int) -> dict[str, np.ndarray]:

@@ -80,7 +80,7 @@ def example_card(example: GalleryExample) -> str:
             panels.append(f'<div class="pair {name}" role="group" aria-label="{name} map">{stages}</div>')
     bars = "".join(_score(name, truth, predicted) for name in SCORES if name in predicted.scores)
     return (
-        f'<article class="example"{_order(difference)}>'
+        f'<article class="example"{_order(predicted, difference)}>'
         f'<header><p class="prompt">{marked_prompt(predicted, truth)}</p>{note}</header>'
         f'<div class="panels" style="--backdrop:url({backdrop_uri(image)});'
         f'--shape:{image.width}/{image.height}">{"".join(panels)}</div>'
@@ -133,14 +133,18 @@ def _score(name: str, truth: Feedback | None, predicted: Feedback) -> str:
     )
 
 
-def _order(difference: Difference | None) -> str:
-    if difference is None:
-        return ""
-    keys = {
-        "scores": _mean(abs(value) for value in difference.scores.values()),
-        "maps": _mean(float(np.abs(value).mean()) for value in difference.heatmaps.values()),
-        "words": len(difference.misses) + len(difference.false_alarms),
-    }
+def _order(predicted: Feedback, difference: Difference | None) -> str:
+    """What a card can be sorted by: errors where the truth is known, otherwise what was predicted."""
+    keys: dict[str, float] = dict(predicted.scores)
+    keys |= {name: float(heatmap.max()) for name, heatmap in predicted.heatmaps.items()}
+    if predicted.misaligned:
+        keys["words"] = sum(predicted.misaligned)
+    if difference is not None:
+        keys = {
+            "scores": _mean(abs(value) for value in difference.scores.values()),
+            "maps": _mean(float(np.abs(value).mean()) for value in difference.heatmaps.values()),
+            "words": len(difference.misses) + len(difference.false_alarms),
+        }
     return "".join(f' data-{key}="{value:.5f}"' for key, value in keys.items())
 
 

@@ -79,6 +79,27 @@ def fit_image(image: UInt8[np.ndarray, "h w 3"], side: int) -> UInt8[np.ndarray,
     return np.rint(values).astype(np.uint8)
 
 
+def fit_weights(
+    height: int, width: int, side: int
+) -> tuple[Float32[np.ndarray, "s h"], Float32[np.ndarray, "s w"]]:
+    """What `fit_image` does before it rounds, as matrices for rows and for columns."""
+
+    def matrix(size: int) -> Float32[np.ndarray, "s n"]:
+        if min(height, width) >= side:
+            indices, weights = _area_taps(size, side)
+            weights = weights * np.float32(side / size)
+        elif max(height, width) <= side:
+            lower, upper, share = _neighbours(size, side)
+            indices, weights = np.stack([lower, upper]), np.stack([1 - share, share])
+        else:
+            indices, weights = _triangle_taps(size, side)
+        result = np.zeros((side, size), np.float32)
+        np.add.at(result, (np.arange(side)[None], indices), weights)
+        return result
+
+    return matrix(height), matrix(width)
+
+
 def _sum(values: np.ndarray, taps: Taps, *, axis: int) -> Float32[np.ndarray, "h w 3"]:
     """Weighted sums along an axis, one tap after the other."""
     shape = [1, 1, 1]

@@ -1,6 +1,5 @@
 """From the arrays that a model gives for a batch to feedback on each image."""
 
-import dataclasses
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -9,26 +8,13 @@ import numpy as np
 from richhf.data.words import flag_words, split_words
 from richhf.evaluation.evaluator import decode_tokens
 from richhf.evaluation.heatmaps import resize_maps
-from richhf.feedback import HEATMAPS, KEYWORDS, SCORES, Feedback
+from richhf.feedback import HEATMAPS, KEYWORDS, OUTPUTS, SCORES, Feedback
 from richhf.inference.encoder import Example
 from richhf.models.choices import check_choice
+from richhf.models.rahf import order_outputs
 
 KINDS: dict[str, tuple[str, ...]] = {"scores": SCORES, "heatmaps": HEATMAPS, KEYWORDS: (KEYWORDS,)}
 """The kinds of outputs that can be asked for, and the model's outputs of each."""
-
-
-@dataclasses.dataclass(frozen=True)
-class Prediction:
-    """What a model says about one image.
-
-    Attributes:
-      feedback: the values; maps at the image's own size.
-      keywords: the text that the model wrote, the prompt with `_0` after each misaligned word; None if it was
-        not asked for. It need not be an exact copy: `feedback.misaligned` flags the prompt's own words.
-    """
-
-    feedback: Feedback
-    keywords: str | None = None
 
 
 def output_names(kinds: Sequence[str]) -> tuple[str, ...]:
@@ -44,10 +30,27 @@ def output_names(kinds: Sequence[str]) -> tuple[str, ...]:
     return tuple(name for kind, names in KINDS.items() if kind in kinds for name in names)
 
 
+def asked_outputs(outputs: str | Sequence[str]) -> tuple[str, ...]:
+    """The model's outputs for kinds of outputs and names of single ones, in the project's order.
+
+    Raises:
+      ValueError: an unknown name, or none.
+    """
+    asked = (outputs,) if isinstance(outputs, str) else tuple(outputs)
+    for name in asked:
+        check_choice("an output", name, tuple(dict.fromkeys((*KINDS, *OUTPUTS))))
+    return order_outputs([one for name in asked for one in KINDS.get(name, (name,))])
+
+
 def read_prediction(
-    prediction: Mapping[str, Any], row: int, example: Example, decode: Callable[[list[int]], str]
-) -> Prediction:
-    """The prediction for one row of a batch.
+    prediction: Mapping[str, Any],
+    row: int,
+    example: Example,
+    decode: Callable[[list[int]], str],
+    outputs: Sequence[str] = OUTPUTS,
+    thresholds: Mapping[str, float] | None = None,
+) -> Feedback:
+    """The feedback in one row of a batch.
 
     Args:
       prediction: what the model's `predict_batch` gave, as numpy arrays; kinds that are not there are absent
@@ -55,6 +58,8 @@ def read_prediction(
       row: which row.
       example: what was predicted from.
       decode: token ids to text.
+      outputs: the model's outputs that were asked for.
+      thresholds: the model's, see `Feedback`.
 
     Raises:
       ValueError: a value is not a number in [0, 1].
@@ -62,19 +67,24 @@ def read_prediction(
     scores, maps, text = {}, {}, None
     flags: tuple[bool, ...] = ()
     if "scores" in prediction:
-        scores = dict(zip(SCORES, map(float, prediction["scores"][row]), strict=True))
+        scores = dict(zip(_some(SCORES, outputs), map(float, prediction["scores"][row]), strict=True))
     if "heatmaps" in prediction:
         stacked = resize_maps(np.asarray(prediction["heatmaps"][row], np.float32), example.image_size)
-        maps = dict(zip(HEATMAPS, stacked, strict=True))
+        maps = dict(zip(_some(HEATMAPS, outputs), stacked, strict=True))
     if "keyword_tokens" in prediction:
         text = decode_tokens(np.asarray(prediction["keyword_tokens"][row]), decode)
         flags = flag_words(example.prompt, text)
-    feedback = Feedback(
+    return Feedback(
         prompt=example.prompt,
         scores=scores,
         heatmaps=maps,
         words=split_words(example.prompt),
         misaligned=flags,
         image_size=example.image_size,
+        keywords_text=text,
+        thresholds=thresholds or {},
     )
-    return Prediction(feedback, text)
+
+
+def _some(names: Sequence[str], outputs: Sequence[str]) -> list[str]:
+    return [name for name in names if name in outputs]

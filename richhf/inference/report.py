@@ -5,7 +5,6 @@ script are embedded. It has light and dark colours and reads without the script.
 """
 
 import html
-import importlib.resources
 import os
 import pathlib
 from collections.abc import Mapping, Sequence
@@ -18,6 +17,7 @@ from richhf.feedback import HEATMAPS, SCORES
 from richhf.inference.curves import learning_curves
 from richhf.inference.drawing import number
 from richhf.inference.gallery import GalleryExample, example_card, gallery, groups
+from richhf.inference.html_page import html_page
 from richhf.inference.metric_tables import BASELINE, CEILING, MODEL, TABLES, glance, metric_table
 from richhf.inference.plots import scatter_plot
 
@@ -87,23 +87,12 @@ def write_report(
     count, split = metrics.get("examples"), metrics.get("split")
     of = f" of the {html.escape(split)} split" if split else ""
     facts = f'<p class="facts">Measured on {count:,} images{of}.</p>' if isinstance(count, int) else ""
-    page = (
-        '<!DOCTYPE html>\n<html lang="en"><head><meta charset="utf-8">'
-        '<meta name="viewport" content="width=device-width, initial-scale=1">'
-        '<meta name="color-scheme" content="light dark">'
-        f"<title>{html.escape(title)}</title><style>{_asset('report.css')}</style></head><body>"
-        f'<header class="masthead"><p class="eyebrow">Rich human feedback</p><h1>{html.escape(title)}</h1>'
-        f'<p class="lead">{_LEAD}</p>{facts}</header>'
-        f'<nav aria-label="Sections">{links}</nav><main>{body}</main>'
-        f"<script>{_asset('report.js')}</script></body></html>\n"
-    )
+    header = f'<p class="lead">{_LEAD}</p>{facts}'
+    body = f'<nav aria-label="Sections">{links}</nav><main>{body}</main>'
+    page = html_page(title, header, body, script="report.js")
     with atomic_path(path) as temporary:
         temporary.write_text(page, encoding="utf-8")
     return pathlib.Path(path)
-
-
-def _asset(name: str) -> str:
-    return importlib.resources.files("richhf.inference").joinpath(name).read_text(encoding="utf-8")
 
 
 def _featured(examples: Sequence[GalleryExample]) -> str:

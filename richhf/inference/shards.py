@@ -22,11 +22,13 @@ Two jobs may write the same shard; each does so in a folder of its own, and the 
 | `keywords` | string | the model's text: the prompt with `_0` after each misaligned word |
 | `words` | list of string | the prompt's words |
 | `misaligned` | list of bool | for each word, whether the image does not show it |
+| `word_confidences` | list of float32 | for each word, how likely that is; null where nobody asked |
 | `error_kind`, `error` | string | null where there is feedback; else all outputs are null |
 
 Columns of outputs that were not asked for are absent.
 """
 
+import contextlib
 import dataclasses
 import json
 import os
@@ -41,9 +43,8 @@ import numpy as np
 from PIL import Image
 
 from richhf.atomic import atomic_path
-from richhf.feedback import HEATMAPS, KEYWORDS, SCORES
+from richhf.feedback import HEATMAPS, KEYWORDS, SCORES, Feedback
 from richhf.inference.inputs import Failure, Input
-from richhf.inference.predictions import Prediction
 from richhf.models.choices import check_choice
 
 PARQUET, JSONL = FORMATS = ("parquet", "jsonl")
@@ -115,6 +116,7 @@ class ShardWriter:
             columns |= {f"{name}_{end}": "string" for end in self.map_formats for name in HEATMAPS}
         if KEYWORDS in self.kinds:
             columns |= {KEYWORDS: "string", "words": "strings", "misaligned": "bools"}
+            columns["word_confidences"] = "floats"
         return columns | {"error_kind": "string", "error": "string"}
 
     def begin(self, shard: int) -> None:
@@ -125,9 +127,9 @@ class ShardWriter:
         """The row of an input without feedback."""
         return self._row(index, one) | {"error_kind": failure.kind.value, "error": printable(str(failure))}
 
-    def add(self, index: int, one: Input, prediction: Prediction) -> Row:
+    def add(self, index: int, one: Input, feedback: Feedback) -> Row:
         """Writes the maps of one input of a shard that was begun, and returns its row."""
-        feedback, row = prediction.feedback, self._row(index, one)
+        row = self._row(index, one)
         row["height"], row["width"] = feedback.image_size
         row |= feedback.scores
         shard = index // self.shard_size
@@ -136,9 +138,10 @@ class ShardWriter:
                 file = f"{index:08d}-{name}.{end}"
                 _write_map(self._temporary(shard) / _MAPS / file, values)
                 row[f"{name}_{end}"] = f"{self._maps(shard).name}/{file}"
-        if prediction.keywords is not None:
-            row[KEYWORDS] = prediction.keywords
+        if feedback.keywords_text is not None:
+            row[KEYWORDS] = feedback.keywords_text
             row["words"], row["misaligned"] = list(feedback.words), list(feedback.misaligned)
+            row["word_confidences"] = list(feedback.word_confidences) or None
         return row
 
     def finish(self, shard: int, rows: Sequence[Row]) -> None:
@@ -187,6 +190,17 @@ class ShardWriter:
             shutil.rmtree(left)
         return summary
 
+    @contextlib.contextmanager
+    def explaining(self) -> Iterator[None]:
+        """Around what writes: an OSError then says what is to be done."""
+        try:
+            yield
+        except OSError as error:
+            raise OSError(
+                f"{self.folder} could not be written to: {error}\nShards that are there are "
+                "intact. Free space, then run the same command again to go on."
+            ) from error
+
     def _row(self, index: int, one: Input) -> Row:
         texts = {"id": one.id, "image": one.image, "prompt": one.prompt}
         return dict.fromkeys(self.columns()) | {"index": index, **{k: printable(v) for k, v in texts.items()}}
@@ -230,6 +244,7 @@ def _write_map(path: Path, values: np.ndarray) -> None:
 def _write_parquet(path: Path, rows: Sequence[Row], columns: Mapping[str, str]) -> None:
     arrow = _pyarrow()
     types = {"strings": arrow.list_(arrow.string()), "bools": arrow.list_(arrow.bool_())}
+    types["floats"] = arrow.list_(arrow.float32())
     types |= {name: getattr(arrow, name)() for name in ("int32", "int64", "float32", "string")}
     fields = [(name, types[kind]) for name, kind in columns.items()]
     arrow.parquet.write_table(arrow.Table.from_pylist(list(rows), arrow.schema(fields)), path)

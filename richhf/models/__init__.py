@@ -10,7 +10,8 @@ from richhf.models.heads import HeatmapHead, HeatmapHeadConfig, ScoreHead, Score
 from richhf.models.losses import HeatmapLoss, ImageWordLoss, KeywordLoss, ScoreLoss, WordLoss
 
 # The model.
-from richhf.models.model import RichFeedbackModel, parameter_counts, parameter_parts
+from richhf.models.model import RichFeedbackModel
+from richhf.models.parameters import parameter_counts, parameter_parts
 from richhf.models.rahf import RAHF, RAHFConfig, RAHFOutput
 from richhf.models.stack import stack_layers, unstack_layers
 from richhf.models.t5 import T5

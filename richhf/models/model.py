@@ -22,9 +22,10 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float
+from jaxtyping import Array, Float, Int
 
 from richhf.feedback import HEATMAPS, KEYWORDS, OUTPUTS, SCORES
+from richhf.models.beam_search import decode_with_beams
 from richhf.models.choices import check_choice
 from richhf.models.decoding import EOS_ID, decode_greedily
 from richhf.models.losses import (
@@ -36,7 +37,8 @@ from richhf.models.losses import (
     token_log_probabilities,
     weighted_mean,
 )
-from richhf.models.rahf import RAHF, RAHFConfig, RAHFOutput, order_outputs
+from richhf.models.rahf import RAHF, Memory, RAHFConfig, order_outputs
+from richhf.models.t5_decoder import DecoderCache
 
 Batch = Mapping[str, Any]
 WORDS = "words"
@@ -175,6 +177,29 @@ class RichFeedbackModel:
         keyword_length: int | None = None,
     ) -> tuple[dict[str, Array], dict[str, Array]]:
         """As `predict_batch`, and beside it the log probability of each keyword token (float32 [b k])."""
+        predictions, aux, _ = self.predict_with_memory(
+            params, batch, outputs=outputs, keyword_length=keyword_length
+        )
+        return predictions, aux
+
+    def predict_with_memory(
+        self,
+        params: Any,
+        batch: Batch,
+        *,
+        outputs: tuple[str, ...] = OUTPUTS,
+        keyword_length: int | None = None,
+        beams: int = 1,
+    ) -> tuple[dict[str, Array], dict[str, Array], Memory | None]:
+        """As `predict_batch_with_aux`, and beside it what the decoder attends to, if keywords are wanted.
+
+        Args:
+            params: parameters.
+            batch: `image` (uint8, or floats in [-1, 1]) and `encoder_input_tokens`.
+            outputs: names of the outputs wanted.
+            keyword_length: overrides the model's.
+            beams: sequences that decoding looks at beside each other; 1 takes the likeliest token each time.
+        """
         outputs = order_outputs(outputs)
         image = jnp.asarray(batch["image"])
         tokens = jnp.asarray(batch["encoder_input_tokens"])
@@ -191,12 +216,18 @@ class RichFeedbackModel:
             predictions["scores"] = jax.nn.sigmoid(_stack(output.scores, SCORES))
         if output.memory is not None:
             length = self.keyword_length if keyword_length is None else keyword_length
-            decoded, log_probabilities = self._decode(params, output, length)
+            decoded, log_probabilities = self._decode(params, output.memory, length, beams)
             predictions["keyword_tokens"] = decoded
             aux["keyword_log_probabilities"] = log_probabilities
         if output.word_logits is not None:
             predictions["word_probabilities"] = jax.nn.sigmoid(output.word_logits.astype(jnp.float32))
-        return predictions, aux
+        return predictions, aux, output.memory
+
+    def keyword_logits(
+        self, params: Any, memory: Memory, decoder_input_tokens: Int[Array, "b k"]
+    ) -> Float[Array, "b k v"]:
+        """Logits of the next token after each of given ones, from what an earlier prediction has encoded."""
+        return self._apply(params, memory, decoder_input_tokens, method=RAHF.decode)
 
     def score_batch(self, params: Any, batch: Batch) -> Float[Array, "b"]:
         """Log likelihood of each example's keyword sequence."""
@@ -215,14 +246,16 @@ class RichFeedbackModel:
         """What the network gives; `Module.apply` is declared to give, perhaps, changed variables too."""
         return self.module.apply({"params": params}, *inputs, **settings)
 
-    def _decode(self, params: Any, output: RAHFOutput, length: int) -> tuple[Array, Array]:
-        cache = self._apply(params, output.memory, length, method=RAHF.start_decoding)
+    def _decode(self, params: Any, memory: Memory, length: int, beams: int) -> tuple[Array, Array]:
+        cache = self._apply(params, memory, length, method=RAHF.start_decoding)
 
-        def step(tokens: Array, position: Array, cache: Any) -> tuple[Array, Any]:
+        def step(tokens: Array, position: Array, cache: DecoderCache) -> tuple[Array, DecoderCache]:
             return self._apply(params, tokens, position, cache, method=RAHF.decode_step)
 
-        batch = output.memory.tokens.shape[0]
-        return decode_greedily(step, cache, batch=batch, length=length, eos_id=self.eos_id)
+        sizes: dict[str, int] = {"batch": memory.tokens.shape[0], "length": length, "eos_id": self.eos_id}
+        if beams == 1:
+            return decode_greedily(step, cache, **sizes)
+        return decode_with_beams(step, cache.repeat(beams), DecoderCache.take, beams=beams, **sizes)
 
     def labelled_outputs(self, batch: Batch) -> tuple[str, ...]:
         """The outputs that a batch (its arrays, or their shapes) has labels for."""
@@ -285,29 +318,3 @@ class RichFeedbackModel:
 def _stack(values: Mapping[str, Array], names: Sequence[str]) -> Array:
     """Stacks what there is of `names` in their order, which a mapping loses in passing through `jax.jit`."""
     return jnp.stack([values[name] for name in names if name in values], axis=1).astype(jnp.float32)
-
-
-def parameter_parts(params: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
-    """Parameters by part: vit, visual_token_projection, t5, heatmap_heads, score_heads, and if there are any
-    word_head and image_word_head.
-    """
-    parts: dict[str, dict[str, Any]] = {}
-    for name, tree in params.items():
-        part = next((kind + "s" for kind in ("heatmap_head", "score_head") if name.startswith(kind)), name)
-        parts.setdefault(part, {})[name] = tree
-    networks, heads = ("vit", "visual_token_projection", "t5"), ("heatmap_heads", "score_heads")
-    order = (*networks, *heads, "word_head", "image_word_head")
-    return {part: parts[part] for part in order if part in parts}
-
-
-def parameter_counts(variables: Mapping[str, Any]) -> dict[str, int]:
-    """Number of parameters by part.
-
-    Args:
-        variables: {"params": tree}, of arrays or of `jax.eval_shape`'s structs, boxed or not.
-
-    Returns:
-        counts by part (`parameter_parts`).
-    """
-    parts = parameter_parts(variables["params"])
-    return {part: sum(leaf.size for leaf in jax.tree.leaves(tree)) for part, tree in parts.items()}

@@ -221,6 +221,10 @@ class RAHF(nn.Module):
             result = result.replace(image_word_logits=logits)
         return result.replace(memory=memory)
 
+    def decode(self, memory: Memory, decoder_input_tokens: Int[Array, "b k"]) -> Float[Array, "b k v"]:
+        """Logits of the next token after each of given ones."""
+        return self.t5.decode(decoder_input_tokens, memory.tokens, memory.mask)
+
     def start_decoding(self, memory: Memory, length: int) -> DecoderCache:
         """Makes the cache for decoding up to `length` keyword tokens."""
         return self.t5.start_decoding(memory.tokens, memory.mask, length)

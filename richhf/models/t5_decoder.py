@@ -1,9 +1,11 @@
 """T5's decoder: teacher forcing, and one token at a time with a cache."""
 
+from collections.abc import Callable
 from typing import Any
 
 import flax.linen as nn
 import flax.struct
+import jax
 import jax.numpy as jnp
 from jax import lax
 from jaxtyping import Array, Bool, Float, Int
@@ -15,7 +17,7 @@ from richhf.models.t5_layers import T5MLP, T5Config, t5_attention, t5_position_b
 
 
 class DecoderCache(flax.struct.PyTreeNode):
-    """What greedy decoding keeps from step to step.
+    """What decoding keeps from step to step.
 
     Attributes:
         own: an entry a layer, as `run_layers` keeps them: self-attention keys and values so far, zeros ahead,
@@ -30,6 +32,23 @@ class DecoderCache(flax.struct.PyTreeNode):
     memory: Any
     memory_bias: Any
     bias: Any
+
+    def repeat(self, times: int) -> "DecoderCache":
+        """Each row `times` times, one beside the other."""
+        return self.replace(
+            own=_map_rows(lambda x, axis: jnp.repeat(x, times, axis), self.own),
+            memory=_map_rows(lambda x, axis: jnp.repeat(x, times, axis), self.memory),
+            memory_bias=jnp.repeat(self.memory_bias, times, 0),
+        )
+
+    def take(self, rows: Int[Array, "b"]) -> "DecoderCache":
+        """What was decoded so far, of other rows; each stays with its memory, which those rows must share."""
+        return self.replace(own=_map_rows(lambda x, axis: jnp.take(x, rows, axis), self.own))
+
+
+def _map_rows(function: Callable[[Array, int], Array], entries: Any) -> Any:
+    """Applies (array, axis of rows) to keys and values, [b h k c] or, of a scan, [layers b h k c]."""
+    return jax.tree.map(lambda x: function(x, x.ndim - 4), entries)
 
 
 class DecoderLayer(nn.Module):

@@ -15,6 +15,7 @@ import functools
 import hashlib
 import json
 import os
+import shutil
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -71,6 +72,17 @@ class NativeModel:
     vocabulary: bytes
     settings: Settings
 
+    def check_params(self, source: str) -> dict[str, Any]:
+        """The parameters by path, the layers of a stack one by one, as numpy arrays.
+
+        Raises:
+            ValueError: they are not those of the model; `source` says where they are from.
+        """
+        params = unstack_layers(jax.tree.map(np.asarray, dict(meta.unbox(self.params))))
+        flat = traverse_util.flatten_dict(params, sep="/")
+        _check_shapes(flat, parameter_shapes(self.model.config), source)
+        return flat
+
 
 def is_native(folder: str | os.PathLike) -> bool:
     """Whether a folder is a native model folder, whole or not."""
@@ -92,15 +104,14 @@ def write_model(folder: str | os.PathLike, native: NativeModel, *, card: str) ->
         ValueError: the parameters are not those of the model.
     """
     folder = Path(folder)
-    params = unstack_layers(jax.tree.map(np.asarray, dict(meta.unbox(native.params))))
-    flat = traverse_util.flatten_dict(params, sep="/")
-    _check_shapes(flat, parameter_shapes(native.model.config), "the parameters given")
+    flat = native.check_params("the parameters given")
     arrays = {name: np.ascontiguousarray(value) for name, value in flat.items()}
     (folder / CONFIG).unlink(missing_ok=True)  # From here until it is there again, there is no model.
-    with atomic_path(folder / WEIGHTS) as temporary:
-        safetensors.numpy.save_file(arrays, temporary, metadata={"format": "np"})
     with atomic_path(folder / VOCABULARY) as temporary:
         temporary.write_bytes(native.vocabulary)
+    with atomic_path(folder / WEIGHTS) as temporary:
+        safetensors.numpy.save_file(arrays, temporary, metadata={"format": "np"})
+        shutil.copymode(folder / VOCABULARY, temporary)  # safetensors makes files that only their owner reads
     with atomic_path(folder / CARD) as temporary:
         temporary.write_text(card, encoding="utf-8")
     checksums = {name: _checksum(folder / name) for name in (WEIGHTS, VOCABULARY)}

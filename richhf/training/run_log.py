@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import tensorflow as tf
 from clu import metric_writers
 
 from richhf.atomic import atomic_path
@@ -68,7 +67,10 @@ class RunLog:
     def _writing(self) -> Iterator[None]:
         try:
             yield
-        except (OSError, tf.errors.OpError) as error:
+        except Exception as error:
+            # TensorBoard's writer raises TensorFlow's errors, which this room does not import.
+            if not isinstance(error, OSError) and not hasattr(error, "error_code"):
+                raise
             folder, message = self._path.parent, getattr(error, "message", None) or error
             raise OSError(
                 f"{folder}: the run's log could not be written: {message}\nCheckpoints are intact. Free "

@@ -2,21 +2,37 @@
 
 import numpy as np
 import pytest
+from flax import traverse_util
 from PIL import Image
 
 from richhf.data.synthetic.vocabulary import train_vocabulary
 from richhf.inference.encoder import Encoder
+from richhf.inference.predictor import Predictor
 from richhf.inference.vocabulary import Vocabulary
+from richhf.models import (
+    HeatmapHeadConfig,
+    RAHFConfig,
+    RichFeedbackModel,
+    ScoreHeadConfig,
+    T5Config,
+    ViTConfig,
+)
+from richhf.pretrained.native import NativeModel, Settings, parameter_shapes
 
 WORDS = ("a", "red", "cat", "on", "blue", "mat")
 SIDE = 8
 
 
 @pytest.fixture(scope="session")
-def vocabulary(tmp_path_factory):
+def vocabulary_file(tmp_path_factory):
     file = tmp_path_factory.mktemp("vocabulary") / "vocabulary.model"
     train_vocabulary(file, [" ".join(WORDS)] * 9, [[0] * len(WORDS)] * 9, size=300)
-    return Vocabulary.read(file)
+    return file
+
+
+@pytest.fixture(scope="session")
+def vocabulary(vocabulary_file):
+    return Vocabulary.read(vocabulary_file)
 
 
 @pytest.fixture
@@ -56,3 +72,33 @@ def predict_rows(features):
 @pytest.fixture
 def predict():
     return predict_rows
+
+
+@pytest.fixture(scope="session")
+def native(vocabulary_file):
+    """A tiny model of both kinds of heads for words, with random parameters."""
+    config = RAHFConfig(
+        vit=ViTConfig(image_size=SIDE, patch_size=4, width=8, depth=1, num_heads=2, mlp_width=8),
+        t5=T5Config(
+            vocab_size=300, d_model=8, num_heads=2, d_kv=4, d_ff=8, encoder_layers=1, decoder_layers=1
+        ),
+        heatmap_head=HeatmapHeadConfig(conv_widths=(4,), deconv_widths=(4,), residual_convs=0, final_width=4),
+        score_head=ScoreHeadConfig(conv_widths=(16,), dense_widths=(16,)),
+        word_head=True,
+    )
+    rng = np.random.default_rng(0)
+    flat = {
+        name: rng.normal(name.endswith("scale"), 0.5, shape).astype("f4")
+        for name, shape in parameter_shapes(config).items()
+    }
+    return NativeModel(
+        RichFeedbackModel(config, keyword_length=12),
+        traverse_util.unflatten_dict(flat, sep="/"),
+        vocabulary_file.read_bytes(),
+        Settings(prompt_length=24, thresholds={"implausibility": 0.5, "plausibility": 0.5}),
+    )
+
+
+@pytest.fixture(scope="session")
+def predictor(native):
+    return Predictor(native)

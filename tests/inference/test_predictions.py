@@ -25,9 +25,8 @@ def test_a_row_becomes_feedback():
         "keyword_tokens": np.array([[9, 0, 0], [5, 6, 0]]),
     }
     told = {(5, 6): "a red_0 cat"}
-    result = read_prediction(prediction, 1, example, lambda ids: told[tuple(ids)])
-    assert result.keywords == "a red_0 cat"
-    feedback = result.feedback
+    feedback = read_prediction(prediction, 1, example, lambda ids: told[tuple(ids)])
+    assert feedback.keywords_text == "a red_0 cat"
     assert feedback.misaligned == (False, False, True, False)
     assert feedback.words == ("a", "big", "red", "cat")
     assert list(feedback.scores) == list(SCORES)
@@ -35,5 +34,5 @@ def test_a_row_becomes_feedback():
     assert {name: value.shape for name, value in feedback.heatmaps.items()} == dict.fromkeys(HEATMAPS, (6, 9))
 
     alone = read_prediction({"scores": prediction["scores"]}, 0, example, str)
-    assert (alone.keywords, alone.feedback.misaligned, alone.feedback.heatmaps) == (None, (), {})
-    assert alone.feedback.image_size == (6, 9)
+    assert (alone.keywords_text, alone.misaligned, alone.heatmaps) == (None, (), {})
+    assert alone.image_size == (6, 9)

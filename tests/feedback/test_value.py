@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from richhf import feedback as feedback_lib
-from richhf.feedback import HEATMAPS, SCORES, Feedback
+from richhf.feedback import HEATMAP_COLOURS, HEATMAPS, SCORES, Feedback
+from richhf.feedback.checks import checked_heatmap
 
 PROMPT = "a yellow cat, asleep"
 WORDS = ("a", "yellow", "cat", "asleep")
@@ -62,7 +62,7 @@ def test_wrong_values_are_named_in_the_error(changes, message):
 @pytest.mark.parametrize("heatmap", [np.zeros((4, 4), np.uint8), np.zeros((4, 4, 1)), np.zeros((0, 4))])
 def test_a_map_is_a_non_empty_float_matrix(heatmap):
     with pytest.raises(ValueError, match=r"expected floats \(height, width\)"):
-        feedback_lib._checked_heatmap("misalignment", heatmap)
+        checked_heatmap("misalignment", heatmap)
 
 
 def test_a_resize_may_overshoot_by_rounding_and_is_cut():
@@ -137,8 +137,8 @@ def test_overlay_takes_the_image_size_and_tints_only_where_the_map_is():
     blue = feedback.overlay("misalignment", Image.fromarray(image), alpha=1.0)
     assert red.size == blue.size == (64, 32)
     assert red.getpixel((0, 16)) == blue.getpixel((0, 16)) == (128, 128, 128)
-    assert red.getpixel((63, 16)) == feedback_lib.HEATMAP_COLOURS["implausibility"][1]
-    assert blue.getpixel((63, 16)) == feedback_lib.HEATMAP_COLOURS["misalignment"][1]
+    assert red.getpixel((63, 16)) == HEATMAP_COLOURS["implausibility"][1]
+    assert blue.getpixel((63, 16)) == HEATMAP_COLOURS["misalignment"][1]
     assert feedback.overlay("misalignment", image, alpha=0.0).getpixel((63, 16)) == (128, 128, 128)
 
 

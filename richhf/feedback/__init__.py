@@ -1,0 +1,42 @@
+"""The vocabulary of rich human feedback and the `Feedback` value: what is said about one image.
+
+Every module of the project speaks these names. Source: Liang et al., *Rich Human Feedback for
+Text-to-Image Generation*, CVPR 2024, sections 3 and 4.1.
+"""
+
+from richhf.feedback.drawing import HEATMAP_COLOURS, ImageLike, open_image
+from richhf.feedback.files import FEEDBACK_FILE
+from richhf.feedback.names import (
+    AUGMENTED_PROMPT,
+    CAPTION_TASK_STRING,
+    HEATMAPS,
+    KEYWORDS,
+    MISALIGNED_SUFFIX,
+    MULTI_HEAD,
+    OUTPUTS,
+    SCORES,
+    SPLITS,
+    TASK_STRINGS,
+    VARIANTS,
+)
+from richhf.feedback.value import Difference, Feedback
+
+__all__ = [
+    "AUGMENTED_PROMPT",
+    "CAPTION_TASK_STRING",
+    "FEEDBACK_FILE",
+    "HEATMAPS",
+    "HEATMAP_COLOURS",
+    "KEYWORDS",
+    "MISALIGNED_SUFFIX",
+    "MULTI_HEAD",
+    "OUTPUTS",
+    "SCORES",
+    "SPLITS",
+    "TASK_STRINGS",
+    "VARIANTS",
+    "Difference",
+    "Feedback",
+    "ImageLike",
+    "open_image",
+]

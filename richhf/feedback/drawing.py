@@ -1,0 +1,71 @@
+"""Maps as pictures, alone and over their image."""
+
+import base64
+import io
+import os
+
+import numpy as np
+from jaxtyping import Float, UInt8
+from PIL import Image
+
+# The annotation page of the paper (section 3) marks artifacts red and misalignments blue. Each map runs from
+# a light tone (near 0) to a deep one (1), so that its value reads as depth and not only as opacity.
+HEATMAP_COLOURS = {
+    "implausibility": ((255, 190, 40), (205, 10, 55)),
+    "misalignment": ((40, 205, 225), (50, 45, 205)),
+}
+
+ImageLike = Image.Image | UInt8[np.ndarray, "_ _ 3"] | str | os.PathLike
+
+
+def open_image(image: ImageLike) -> Image.Image:
+    """An RGB picture from a path, a PIL picture or a uint8 array `[h w 3]`."""
+    if isinstance(image, np.ndarray):
+        return Image.fromarray(image)
+    if isinstance(image, Image.Image):
+        return image.convert("RGB")
+    with Image.open(image) as file:
+        return file.convert("RGB")
+
+
+def draw_layer(
+    heatmap: Float[np.ndarray, "h w"], name: str, size: tuple[int, int] | None = None
+) -> Image.Image:
+    """The map as an RGBA picture to lay over an image: colour and opacity grow with the value.
+
+    Args:
+      heatmap: values in [0, 1].
+      name: one of `HEATMAPS`, whose colours are taken.
+      size: (height, width) of the picture; the map's own size if absent.
+    """
+    if size is not None and size != heatmap.shape:
+        heatmap = np.asarray(Image.fromarray(heatmap).resize(size[::-1], Image.Resampling.BILINEAR))
+    value = np.clip(heatmap, 0.0, 1.0)[..., None]
+    low, high = (np.asarray(colour, np.float32) for colour in HEATMAP_COLOURS[name])
+    # The power lifts what one of three annotators marked, with little haze from a model's small values.
+    rgba = np.concatenate([low + (high - low) * value, 255.0 * value**0.7], axis=-1)
+    return Image.fromarray(np.round(rgba).astype(np.uint8))
+
+
+def draw_overlay(heatmap: Float[np.ndarray, "h w"], name: str, image: ImageLike, alpha: float) -> Image.Image:
+    """The map over the greyed image; arguments as of `Feedback.overlay`."""
+    if not 0.0 <= alpha <= 1.0:
+        raise ValueError(f"alpha is the map's opacity, in [0, 1], but is {alpha}.")
+    picture = open_image(image)
+    layer = draw_layer(heatmap, name, (picture.height, picture.width))
+    layer.putalpha(layer.getchannel("A").point(lambda value: round(alpha * value)))
+    backdrop = Image.blend(picture, picture.convert("L").convert("RGB"), 0.7).convert("RGBA")
+    return Image.alpha_composite(backdrop, layer).convert("RGB")
+
+
+def data_uri(picture: Image.Image, kind: str, **options) -> str:
+    """A picture as a `data:` URI, to stand in a page.
+
+    Args:
+      picture: of a mode that the kind of file has.
+      kind: `png` or `jpeg`.
+      **options: of Pillow's writer.
+    """
+    file = io.BytesIO()
+    picture.save(file, kind.upper(), **options)
+    return f"data:image/{kind};base64,{base64.b64encode(file.getvalue()).decode('ascii')}"

@@ -1,0 +1,292 @@
+"""The `Feedback` value: what is said about one image, and how two of them differ."""
+
+import dataclasses
+import os
+import pathlib
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+from jaxtyping import Float
+from PIL import Image
+
+from richhf.feedback.checks import checked_heatmap, checked_score, in_order
+from richhf.feedback.drawing import ImageLike, draw_layer, draw_overlay, open_image
+from richhf.feedback.files import FEEDBACK_FILE, read_feedback, write_feedback
+from richhf.feedback.names import HEATMAPS, SCORES, choices
+from richhf.feedback.notebook import feedback_html
+
+# Which map says whether there is something of a kind, and which score where there is no map.
+_ARTIFACT = ("implausibility", "plausibility")
+_MISALIGNMENT = ("misalignment", "alignment")
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Feedback:
+    """Feedback on one image: the mean of several annotators, the noiseless truth or a model's prediction.
+
+    Outputs that nobody gave are absent: no key in `scores` or `heatmaps`, an empty `misaligned`.
+
+    Attributes:
+      prompt: the text the image was generated from.
+      scores: by name (`SCORES`), in [0, 1], higher is better for all four. On the annotators' five-point
+        Likert scale the value is `1 + 4 * score`.
+      heatmaps: by name (`HEATMAPS`), float32 at the image's size, in [0, 1]: the share of annotators who
+        marked a pixel, or the predicted share. Higher is worse.
+      words: the prompt's words, in order, without delimiters.
+      misaligned: for each word, whether the image does not show what it says.
+      image_size: (height, width) of the image; taken from the heatmaps unless given.
+      word_confidences: for each word, the probability in [0, 1] that it is misaligned, as a model says it
+        (`richhf.inference.confidence`); a word may be flagged at less than a half, and the other way round.
+      keywords_text: the text that a model wrote, the prompt with `_0` after each misaligned word. It need not
+        be an exact copy: `misaligned` flags the prompt's own words.
+      thresholds: where a finding begins, by name: of a map its peak, from there on; of a score, below it.
+      image: the image itself or its path, to draw on; no part of the value: neither compared nor saved.
+
+    Raises:
+      ValueError: for unknown names, values out of range, maps or flags that do not fit.
+    """
+
+    prompt: str
+    scores: Mapping[str, float | int] = dataclasses.field(default_factory=dict)
+    heatmaps: Mapping[str, Float[np.ndarray, "h w"]] = dataclasses.field(default_factory=dict)
+    words: tuple[str, ...] = ()
+    misaligned: tuple[bool, ...] = ()
+    image_size: tuple[int, int] = (0, 0)
+    word_confidences: tuple[float, ...] = ()
+    keywords_text: str | None = None
+    thresholds: Mapping[str, float | int] = dataclasses.field(default_factory=dict)
+    image: ImageLike | None = dataclasses.field(default=None, repr=False)
+
+    def __post_init__(self):
+        scores = {name: checked_score(name, v) for name, v in in_order(self.scores, SCORES).items()}
+        maps = {name: checked_heatmap(name, v) for name, v in in_order(self.heatmaps, HEATMAPS).items()}
+        sizes = {name: value.shape for name, value in maps.items()}
+        size = self.image_size if any(self.image_size) else next(iter(sizes.values()), (0, 0))
+        if min(size) < 1:
+            raise ValueError("Feedback without heatmaps needs image_size=(height, width).")
+        size = (int(size[0]), int(size[1]))
+        for name, shape in sizes.items():
+            if shape != size:
+                raise ValueError(
+                    f"Heatmap {name!r} has size {shape}, the image {size}: resize the map first."
+                )
+        words, flags = tuple(map(str, self.words)), tuple(map(bool, self.misaligned))
+        if flags and len(flags) != len(words):
+            raise ValueError(
+                f"{len(flags)} misaligned flags for {len(words)} words {words}: expected one a word."
+            )
+        confidences = tuple(map(float, self.word_confidences))
+        if confidences and (len(confidences) != len(words) or not all(0 <= p <= 1 for p in confidences)):
+            raise ValueError(
+                f"word_confidences are {confidences} for {len(words)} words; expected a probability a word."
+            )
+        thresholds = {n: float(v) for n, v in in_order(self.thresholds, (*HEATMAPS, *SCORES)).items()}
+        fields = dict(scores=scores, heatmaps=maps, words=words, misaligned=flags, image_size=size)
+        for field, value in (fields | dict(word_confidences=confidences, thresholds=thresholds)).items():
+            object.__setattr__(self, field, value)
+
+    def __eq__(self, other: object) -> bool:
+        if not isinstance(other, Feedback):
+            return NotImplemented
+        drawn = "heatmaps", "image"
+        names = [field.name for field in dataclasses.fields(self) if field.name not in drawn]
+        return (
+            all(getattr(self, name) == getattr(other, name) for name in names)
+            and self.heatmaps.keys() == other.heatmaps.keys()
+            and all(np.array_equal(value, other.heatmaps[name]) for name, value in self.heatmaps.items())
+        )
+
+    def replace(self, **changes: Any) -> "Feedback":
+        """The same feedback with other values of some fields."""
+        return dataclasses.replace(self, **changes)
+
+    @property
+    def misaligned_words(self) -> tuple[str, ...]:
+        """The words of the prompt that the image does not show."""
+        return tuple(word for word, flag in zip(self.words, self.misaligned, strict=False) if flag)
+
+    def likert(self, name: str) -> float:
+        """The score `name` on the annotators' scale: 1 (worst) to 5 (best)."""
+        return 1.0 + 4.0 * self._get("scores", name)
+
+    @property
+    def has_artifact(self) -> bool:
+        """Whether something in the image is implausible, by the model's calibrated threshold.
+
+        The peak of the map decides where there is one, else the plausibility score.
+
+        Raises:
+          ValueError: neither was predicted, or the model's thresholds were not calibrated.
+        """
+        return self._finds(*_ARTIFACT)
+
+    @property
+    def has_misalignment(self) -> bool:
+        """Whether the image misses or contradicts something in the prompt; otherwise as `has_artifact`."""
+        return self._finds(*_MISALIGNMENT)
+
+    def heatmap_layer(self, name: str, *, size: tuple[int, int] | None = None) -> Image.Image:
+        """The map as a picture to lay over the image: colour and opacity grow with the value.
+
+        Args:
+          name: one of `HEATMAPS`.
+          size: (height, width) of the picture; the map's own size if absent.
+
+        Returns:
+          An RGBA picture, transparent where the map is 0 and opaque where it is 1.
+        """
+        return draw_layer(self._get("heatmaps", name), name, size)
+
+    def overlay(self, name: str, image: ImageLike | None = None, *, alpha: float = 0.8) -> Image.Image:
+        """The map drawn over the image, the image greyed so that the map's colour stands alone.
+
+        Args:
+          name: one of `HEATMAPS`.
+          image: the picture; the map is resized to it. Absent: the one that the feedback is on, where it is
+            known, as it is of a `Predictor`.
+          alpha: opacity of the map where it is 1, in [0, 1].
+
+        Returns:
+          An RGB picture of the image's size.
+        """
+        heatmap, image = self._get("heatmaps", name), self.image if image is None else image
+        if image is None:
+            raise ValueError(
+                f"This feedback does not know its image: give it, as in overlay({name!r}, 'image.png')."
+            )
+        return draw_overlay(heatmap, name, image, alpha)
+
+    def difference(self, truth: "Feedback") -> "Difference":
+        """Compares this feedback (a prediction) with `truth`, for the outputs that both have."""
+        if self.prompt != truth.prompt or self.image_size != truth.image_size:
+            raise ValueError(
+                "Only feedback on the same image can be compared, but got prompts "
+                f"{self.prompt!r} and {truth.prompt!r}, sizes {self.image_size} and {truth.image_size}."
+            )
+        pairs = []
+        if self.misaligned and truth.misaligned:
+            if self.words != truth.words:
+                raise ValueError(f"The prompt is split into other words: {self.words} and {truth.words}.")
+            pairs = list(zip(self.misaligned, truth.misaligned, strict=True))
+        return Difference(
+            scores={name: s - truth.scores[name] for name, s in self.scores.items() if name in truth.scores},
+            heatmaps={
+                name: m - truth.heatmaps[name] for name, m in self.heatmaps.items() if name in truth.heatmaps
+            },
+            hits=tuple(i for i, pair in enumerate(pairs) if pair == (True, True)),
+            misses=tuple(i for i, pair in enumerate(pairs) if pair == (False, True)),
+            false_alarms=tuple(i for i, pair in enumerate(pairs) if pair == (True, False)),
+        )
+
+    def to_dict(self) -> dict[str, Any]:
+        """All but pixels, ready for JSON; of a map its mean, its peak and its area above 0.5.
+
+        `has_artifact` and `has_misalignment` are None where nothing decides them.
+        """
+        maps = {
+            name: {"mean": float(m.mean()), "max": float(m.max()), "area": float((m > 0.5).mean())}
+            for name, m in self.heatmaps.items()
+        }
+        return {
+            "prompt": self.prompt,
+            "scores": dict(self.scores),
+            "heatmaps": maps,
+            "words": list(self.words),
+            "misaligned": list(self.misaligned),
+            "misaligned_words": list(self.misaligned_words),
+            "image_size": list(self.image_size),
+            "word_confidences": list(self.word_confidences),
+            "keywords_text": self.keywords_text,
+            "thresholds": dict(self.thresholds),
+            "has_artifact": self._finds(*_ARTIFACT) if self._decides(*_ARTIFACT) else None,
+            "has_misalignment": self._finds(*_MISALIGNMENT) if self._decides(*_MISALIGNMENT) else None,
+        }
+
+    def save(self, directory: str | os.PathLike, *, image: ImageLike | None = None) -> pathlib.Path:
+        """Writes `feedback.json`, each map as `NAME.npy` (exact) and `NAME.png`, and overlays.
+
+        Files are written under temporary names and renamed, the JSON file last; files of an earlier save that
+        this feedback lacks are removed. The image itself is not saved.
+
+        Args:
+          directory: made if need be.
+          image: what to draw the overlays on; absent, the image that is known, or else no overlays.
+
+        Returns:
+          The path of the JSON file.
+        """
+        image = self.image if image is None else image
+        drawn = () if image is None else self.heatmaps
+        overlays = {name: self.overlay(name, image) for name in drawn}
+        return write_feedback(directory, self.to_dict(), self.heatmaps, overlays)
+
+    @classmethod
+    def load(cls, directory: str | os.PathLike) -> "Feedback":
+        """Reads what `save` wrote; the maps come back exactly.
+
+        Raises:
+          ValueError: if a file is missing or damaged.
+        """
+        try:
+            return cls(**read_feedback(directory))
+        except (OSError, KeyError, TypeError, ValueError, EOFError) as error:
+            raise ValueError(
+                f"{pathlib.Path(directory)} holds no readable feedback ({type(error).__name__}: {error}). "
+                f"Expected a folder with {FEEDBACK_FILE}, written by Feedback.save."
+            ) from error
+
+    def _repr_html_(self) -> str:
+        """What a notebook shows."""
+        try:
+            picture = None if self.image is None else open_image(self.image)
+        except OSError:  # the file is gone
+            picture = None
+        drawn = {
+            name: self.heatmap_layer(name) if picture is None else self.overlay(name, picture)
+            for name in self.heatmaps
+        }
+        return feedback_html(self.to_dict(), picture, drawn)
+
+    def _decides(self, heatmap: str, score: str) -> str | None:
+        """The name of what decides on a finding: the map before the score; None if there is nothing."""
+        there = [heatmap] * (heatmap in self.heatmaps) + [score] * (score in self.scores)
+        return next((name for name in there if name in self.thresholds), None)
+
+    def _finds(self, heatmap: str, score: str) -> bool:
+        name = self._decides(heatmap, score)
+        if name is None:
+            there = ", ".join((*self.heatmaps, *self.scores)) or "no outputs"
+            raise ValueError(
+                f"nothing decides this: expected the {heatmap} map or the {score} score and its threshold, "
+                f"but there is {there} with thresholds of {', '.join(self.thresholds) or 'nothing'}. Ask for "
+                "that output, and use a model with calibrated thresholds (launch.export)."
+            )
+        if name == heatmap:
+            return bool(self.heatmaps[name].max() >= self.thresholds[name])
+        return self.scores[name] < self.thresholds[name]
+
+    def _get(self, field: str, name: str):
+        values = getattr(self, field)
+        if name not in values:
+            raise ValueError(f"This feedback has no {name!r} in its {field}: {choices(name, tuple(values))}")
+        return values[name]
+
+
+@dataclasses.dataclass(frozen=True)
+class Difference:
+    """A prediction minus the truth.
+
+    Attributes:
+      scores: predicted minus true score, in [-1, 1].
+      heatmaps: predicted minus true map, in [-1, 1].
+      hits: indices of words misaligned in both.
+      misses: indices of words misaligned in the truth alone.
+      false_alarms: indices of words misaligned in the prediction alone.
+    """
+
+    scores: dict[str, float]
+    heatmaps: dict[str, Float[np.ndarray, "h w"]]
+    hits: tuple[int, ...]
+    misses: tuple[int, ...]
+    false_alarms: tuple[int, ...]

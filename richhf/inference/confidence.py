@@ -1,0 +1,95 @@
+"""How sure the decoder is of each word: the probability that it goes on with the suffix `_0`, or without.
+
+The decoder writes the prompt again, and after the pieces of a word decides: the suffix, or what follows the
+word. To ask it about every word, it is given (teacher forcing) the prompt marked as it was decided, so that a
+slip in copying changes nothing. For a word, that text and the same text with this one word marked the other
+way part at one token; there the decoder has a probability for either, and
+
+    confidence = P(token of the marked) / (P(token of the marked) + P(token of the unmarked))
+
+given the image, the prompt and the text before. This holds for any SentencePiece vocabulary: whether the
+suffix is a piece of its own, two, or part of the word's last one, two texts part at one token. Where greedy
+decoding copies exactly, a flagged word has a half or more, and one that is not flagged a half or less.
+"""
+
+from collections.abc import Callable, Sequence
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Float, Int
+
+from richhf.data.words import mark_misaligned
+
+NOWHERE = -1
+
+
+class Choices(NamedTuple):
+    """Where the decoder decides on the words of one prompt.
+
+    Attributes:
+      inputs: the decoder's inputs [k], the marked prompt shifted right.
+      places: for each word the position whose next token decides, or `NOWHERE` beyond the length; [k].
+      marked: the token there of a text in which the word is marked; [k].
+      plain: and of one in which it is not; [k].
+    """
+
+    inputs: Int[np.ndarray, "..."]
+    places: Int[np.ndarray, "..."]
+    marked: Int[np.ndarray, "..."]
+    plain: Int[np.ndarray, "..."]
+
+
+def word_choices(
+    prompt: str, flags: Sequence[bool], encode: Callable[[str], Sequence[int]], *, eos_id: int, length: int
+) -> Choices:
+    """Finds where the decoder decides on each word.
+
+    Args:
+      prompt: the prompt.
+      flags: for each of its words, whether it was decided to be misaligned.
+      encode: text to token ids, without end mark.
+      eos_id: the end mark.
+      length: tokens of the decoder; words further on, where it does not come to, are nowhere.
+    """
+
+    def target(flags: Sequence[bool]) -> list[int]:
+        return [*encode(mark_misaligned(prompt, flags)), eos_id]
+
+    flags = list(flags)
+    decided = target(flags)
+    inputs, marked, plain = (np.zeros(length, np.int32) for _ in range(3))
+    places = np.full(length, NOWHERE, np.int32)
+    inputs[: len(decided) + 1] = [0, *decided][:length]
+    for word in range(min(len(flags), length)):
+        other = target([flag != (index == word) for index, flag in enumerate(flags)])
+        pairs = enumerate(zip(decided, other, strict=False))
+        place, tokens = next(((i, pair) for i, pair in pairs if pair[0] != pair[1]), (length, (0, 0)))
+        if place < length:
+            places[word] = place
+            marked[word], plain[word] = tokens if flags[word] else tokens[::-1]
+    return Choices(inputs, places, marked, plain)
+
+
+def confidences_of(words: Sequence[str], values: Float[np.ndarray, "..."]) -> tuple[float, ...]:
+    """The confidences of a prompt's words; 0 for those that the decoder does not come to."""
+    known = [float(value) for value in values[: len(words)]]
+    return (*known, *[0.0] * (len(words) - len(known)))
+
+
+def suffix_probabilities(
+    logits: Float[Array, "b k v"], choices: tuple[Int[Array, "b k"], Int[Array, "b k"], Int[Array, "b k"]]
+) -> Float[Array, "b k"]:
+    """For each word the probability that the decoder marks it; 0 for words that are nowhere.
+
+    Args:
+      logits: of the next token after each of `Choices.inputs`.
+      choices: places, marked and plain of `Choices`, stacked.
+    """
+    places, marked, plain = choices
+    there = jnp.take_along_axis(logits.astype(jnp.float32), jnp.maximum(places, 0)[..., None], axis=1)
+    for_marked, for_plain = (
+        jnp.take_along_axis(there, tokens[..., None], axis=2)[..., 0] for tokens in (marked, plain)
+    )
+    return jnp.where(places == NOWHERE, 0.0, jax.nn.sigmoid(for_marked - for_plain))

@@ -1,0 +1,93 @@
+"""What a person hands to a predictor: one image or many, one prompt or many."""
+
+import os
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from PIL import Image
+
+from richhf.data.prepare.images import UnusableImage
+from richhf.feedback import ImageLike
+
+_EXPECTED = "a path, a PIL image or a uint8 array [h w 3]"
+
+
+def pair_up(images: Any, prompts: Any) -> list[tuple[ImageLike, str]]:
+    """Images with their prompts.
+
+    Args:
+      images: one image (a path, a PIL image, a uint8 array [h w 3]), or several: a sequence of them, or an
+        array [n h w 3].
+      prompts: one text, or a sequence of them. One image or one text that is given alone, not in a sequence,
+        goes with all of the other side.
+
+    Raises:
+      ValueError: the numbers differ, or something is neither an image nor a prompt.
+    """
+    alone = isinstance(images, str | os.PathLike | Image.Image) or getattr(images, "ndim", None) == 3
+    found = [images] if alone else _listed("images", images, _EXPECTED)
+    texts = [prompts] if isinstance(prompts, str) else _listed("prompts", prompts, "a text")
+    if alone:
+        found *= max(len(texts), 1)
+    if isinstance(prompts, str):
+        texts *= len(found)
+    if len(found) != len(texts):
+        raise ValueError(
+            f"{len(found)} images but {len(texts)} prompts: expected a prompt for each image, or one "
+            "image or one prompt alone (not in a list) for all."
+        )
+    for index, (image, text) in enumerate(zip(found, texts, strict=True)):
+        check_image(image, f"image {index}")
+        if not isinstance(text, str) or not text.strip():
+            raise ValueError(
+                f"prompt {index} is {text!r:.60}; expected the text that the image was made from."
+            )
+    return list(zip(found, texts, strict=True))
+
+
+def check_image(image: Any, name: str) -> None:
+    """Raises ValueError, which says what was expected, for what is no image; files are not opened."""
+    if isinstance(image, str | os.PathLike | Image.Image):
+        return
+    if not isinstance(image, np.ndarray):
+        raise ValueError(f"{name} is a {type(image).__name__}; expected {_EXPECTED}.")
+    told = f"{name} is an array of {image.dtype} {list(image.shape)}"
+    if image.ndim != 3 or image.shape[-1] != 3 or 0 in image.shape:
+        move = "; move the channels last (transpose(1, 2, 0))" if image.shape[:1] == (3,) else ""
+        raise ValueError(f"{told}; expected {_EXPECTED}{move}.")
+    if image.dtype != np.uint8:
+        move = ""
+        if image.dtype.kind == "f":
+            low, high = float(image.min()), float(image.max())
+            move = f" (it spans {low:g} to {high:g}: np.uint8(np.round(255 * x)) where that is 0 to 1)"
+        raise ValueError(f"{told}; expected uint8{move}.")
+
+
+def image_content(image: ImageLike) -> bytes | Image.Image | np.ndarray:
+    """An image as `Encoder` takes it: of a path, what the file holds.
+
+    Raises:
+      ValueError: there is no such file.
+    """
+    if not isinstance(image, str | os.PathLike):
+        return image
+    try:
+        return Path(image).read_bytes()
+    except (OSError, ValueError) as error:
+        raise ValueError(f"{os.fspath(image)!r} cannot be read: {error}") from error
+
+
+def explained(image: ImageLike, error: UnusableImage) -> ValueError:
+    """An error that says which image it is about."""
+    name = repr(os.fspath(image)) if isinstance(image, str | os.PathLike) else "an image"
+    return ValueError(f"{name}: {error.kind}: {error.detail}")
+
+
+def _listed(name: str, values: Any, expected: str) -> list[Any]:
+    if isinstance(values, bytes | dict) or not hasattr(values, "__iter__"):
+        raise ValueError(f"{name} are a {type(values).__name__}; expected {expected}, or a sequence of them.")
+    if not isinstance(values, Sequence | np.ndarray):
+        values = list(values)
+    return list(values)

@@ -1,0 +1,183 @@
+"""Feedback on images in one call: `predictor(images, prompts)`."""
+
+import functools
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+import jax
+import numpy as np
+from jaxtyping import Array, Float, Int32
+
+from richhf.data.prepare.images import UnusableImage
+from richhf.feedback import KEYWORDS, SCORES, Feedback, ImageLike
+from richhf.inference.confidence import confidences_of, suffix_probabilities, word_choices
+from richhf.inference.encoder import Encoder, Example, stack_examples
+from richhf.inference.given import explained, image_content, pair_up
+from richhf.inference.pictures import quiet_decoding
+from richhf.inference.predictions import KINDS, asked_outputs, read_prediction
+from richhf.inference.reward import Score, score_pixels
+from richhf.inference.vocabulary import Vocabulary
+from richhf.models.model import RichFeedbackModel
+from richhf.pretrained.native import NativeModel, Settings
+
+BATCH_SIZE = 8
+
+
+class Predictor:
+    """A model, ready to predict; `richhf.load` makes one.
+
+    Images of any size and shape are fitted to the model's square by the rule of training
+    (`richhf.inference.pictures`): the whole image, squashed. Maps come back at the image's own size.
+
+    Attributes:
+      model: the model.
+      settings: its lengths, thresholds and provenance.
+      params: its parameters, on the device.
+      encoder: makes what the model takes.
+    """
+
+    def __init__(self, native: NativeModel):
+        """A predictor on the default device; nothing is compiled yet."""
+        self.model: RichFeedbackModel = native.model
+        self.settings: Settings = native.settings
+        self.params: Any = jax.device_put(dict(native.params))
+        self.encoder = Encoder(
+            Vocabulary(native.vocabulary),
+            variant=self.model.config.variant,
+            image_size=self.model.config.vit.image_size,
+            prompt_length=self.settings.prompt_length,
+            see_prompt=self.settings.see_prompt,
+        )
+        # Each of these keeps what it has compiled; jax.jit tells shapes (the buckets of batches) apart.
+        self._predict = jax.jit(self.model.predict_with_memory, static_argnames=("outputs", "beams"))
+        self._confidences = jax.jit(self._suffix_probabilities)
+
+    def __call__(
+        self,
+        images: Any,
+        prompts: str | Sequence[str],
+        *,
+        outputs: str | Sequence[str] = tuple(KINDS),
+        batch_size: int = BATCH_SIZE,
+        beams: int = 1,
+    ) -> list[Feedback]:
+        """Predicts feedback.
+
+        An image gets the same feedback alone, in any batch and in any order, to 1e-5 (matrix products of
+        another size may be summed in another order).
+
+        Args:
+          images: one image, or several: paths, PIL images or uint8 arrays [h w 3] in a sequence, or an array
+            [n h w 3].
+          prompts: the text that each image was made from. One prompt alone, or one image alone, goes with all
+            of the other side.
+          outputs: what is wanted: kinds (`scores`, `heatmaps`, `keywords`), names of single ones
+            (`plausibility`), or both; what is not wanted is not computed.
+          batch_size: images on the device at once. Smaller and last batches are filled up to the next power
+            of two, so that few shapes are compiled, each once.
+          beams: sequences that the decoding of keywords looks at beside each other; 1: greedy.
+
+        Returns:
+          A list, also for one image.
+
+        Raises:
+          ValueError: for anything that is no image or prompt, numbers that differ, unknown outputs. It comes
+            before anything is computed, but for files that are damaged: they are read as they are reached.
+        """
+        return list(self.stream(images, prompts, outputs=outputs, batch_size=batch_size, beams=beams))
+
+    def stream(
+        self,
+        images: Any,
+        prompts: str | Sequence[str],
+        *,
+        outputs: str | Sequence[str] = tuple(KINDS),
+        batch_size: int = BATCH_SIZE,
+        beams: int = 1,
+    ) -> Iterator[Feedback]:
+        """As a call, but gives the feedback on each image as soon as its batch is done."""
+        names = asked_outputs(outputs)
+        for setting, value in (("batch_size", batch_size), ("beams", beams)):
+            if value < 1:
+                raise ValueError(f"{setting} is {value}; expected 1 or more.")
+        return self._stream(pair_up(images, prompts), names, batch_size, beams)
+
+    def predict_examples(
+        self, examples: Sequence[Example], outputs: str | Sequence[str] = tuple(KINDS), *, beams: int = 1
+    ) -> list[Feedback]:
+        """Predicts one batch of what the encoder has made; settings as of a call."""
+        names, count = asked_outputs(outputs), len(examples)
+        features = stack_examples(examples, _bucket(count))
+        prediction, _, memory = self._predict(self.params, features, outputs=names, beams=beams)
+        arrays = {name: np.asarray(values) for name, values in prediction.items()}
+        found = [
+            read_prediction(
+                arrays, row, example, self.encoder.vocabulary.decode, names, self.settings.thresholds
+            )
+            for row, example in enumerate(examples)
+        ]
+        return self._with_confidences(found, memory) if KEYWORDS in names else found
+
+    def encode_prompts(self, prompts: str | Sequence[str]) -> Int32[np.ndarray, "b t l"]:
+        """Prompts as `score_fn` takes them; one text alone is a batch of one."""
+        texts = [prompts] if isinstance(prompts, str) else list(prompts)
+        return np.stack([self.encoder.encode_prompt(text) for text in texts])
+
+    @property
+    def score_fn(self) -> Score:
+        """The scores as a pure function of pixels, for `jax.jit`, `jax.grad` and `jax.vmap`: a reward.
+
+        `score_fn(pixels, tokens, params=...)` takes floats [b h w 3] in [0, 1], of any size, and tokens
+        [b t l] from `encode_prompts`, and gives a dict of float [b] in [0, 1] by name, higher is better.
+        Inside, images are fitted to the model's square by the same rule as in a call, but not rounded to
+        bytes: for images of the model's size the scores are those of a call, for others they differ by what
+        half a grey level does. `params` are the predictor's unless given.
+        """
+        return functools.partial(score_pixels, self.model, params=self.params, names=SCORES)
+
+    def _stream(
+        self, pairs: Sequence[tuple[ImageLike, str]], names: tuple[str, ...], batch_size: int, beams: int
+    ) -> Iterator[Feedback]:
+        for start in range(0, len(pairs), batch_size):
+            batch = pairs[start : start + batch_size]
+            with quiet_decoding():
+                examples = [self._encode(image, prompt) for image, prompt in batch]
+            predictions = self.predict_examples(examples, names, beams=beams)
+            for (image, _), feedback in zip(batch, predictions, strict=True):
+                yield feedback.replace(image=image)
+
+    def _encode(self, image: ImageLike, prompt: str) -> Example:
+        try:
+            return self.encoder(image_content(image), prompt)
+        except UnusableImage as error:
+            raise explained(image, error) from error
+
+    def _with_confidences(self, found: Sequence[Feedback], memory: Any) -> list[Feedback]:
+        vocabulary, length = self.encoder.vocabulary, self.model.keyword_length
+        choices = [
+            word_choices(
+                one.prompt,
+                one.misaligned,
+                vocabulary.encode,
+                eos_id=self.model.eos_id,
+                length=length,
+            )
+            for one in found
+        ]
+        filled = [*choices, *[choices[-1]] * (_bucket(len(found)) - len(found))]
+        inputs, *places = (np.stack(column) for column in zip(*filled, strict=True))
+        values = np.asarray(self._confidences(self.params, memory, inputs, tuple(places)))
+        return [
+            one.replace(word_confidences=confidences_of(one.words, row))
+            for one, row in zip(found, values, strict=False)
+        ]
+
+    def _suffix_probabilities(
+        self, params: Mapping[str, Any], memory: Any, inputs: Array, choices: tuple[Array, Array, Array]
+    ) -> Float[Array, "b k"]:
+        return suffix_probabilities(self.model.keyword_logits(params, memory, inputs), choices)
+
+
+def _bucket(count: int) -> int:
+    """The size that a batch is filled up to: the next power of two."""
+    return 1 << (count - 1).bit_length()

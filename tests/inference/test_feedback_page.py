@@ -1,0 +1,94 @@
+import re
+import shutil
+import subprocess
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from richhf.feedback import HEATMAPS, SCORES, Feedback
+from richhf.inference.feedback_page import write_feedback_page
+from richhf.inference.gallery import GalleryExample
+
+CHROMIUM = shutil.which("chromium") or shutil.which("google-chrome")
+KINDS = ("scores", "heatmaps", "keywords")
+# plausibility of each, in the order given; names are the notes on their cards
+PLAUSIBILITY = {"one": 0.5, "two": 0.9, "three": 0.1}
+
+
+@pytest.fixture
+def page(tmp_path):
+    rng = np.random.default_rng(0)
+
+    def examples():
+        for i, (name, plausibility) in enumerate(PLAUSIBILITY.items()):
+            feedback = Feedback(
+                f"a <b>red</b> cat number {name}",
+                dict.fromkeys(SCORES, 0.5) | {"plausibility": plausibility},
+                {heatmap: rng.random((24, 32)).astype(np.float32) for heatmap in HEATMAPS},
+                ("a", "<b>red</b>", "cat", "number", name),
+                (False, i > 0, i > 1, False, False),
+            )
+            image = Image.fromarray(rng.integers(0, 256, (24, 32, 3), dtype=np.uint8))
+            yield GalleryExample(image, None, feedback, note=name)
+
+    failures = [("broken<.png", "undecodable image")]
+    return write_feedback_page(tmp_path / "index.html", examples(), kinds=KINDS, failures=failures)
+
+
+def test_the_page_needs_nothing_else_and_escapes_what_it_is_given(page):
+    text = page.read_text()
+    assert text.count("<article") == len(PLAUSIBILITY)
+    assert "<b>red</b>" not in text
+    assert "broken&lt;.png" in text
+    assert not re.search(r"(src|href)=\"(?!data:|#)", text)
+
+
+@pytest.fixture
+def browse(page, tmp_path):
+    """The page's document once its script has run, for what stands behind # in the address."""
+    if CHROMIUM is None:
+        pytest.skip("Chromium is not installed")
+
+    def run(view, *flags):
+        common = ["--headless", "--no-sandbox", "--disable-gpu", "--no-first-run", "--disable-sync"]
+        common += ["--disable-background-networking", "--disable-component-update"]
+        common += ["--virtual-time-budget=3000", f"--user-data-dir={tmp_path / 'browser'}"]
+        address = f"{page.as_uri()}#{view}"
+        done = subprocess.run(
+            [CHROMIUM, *common, *flags, address], capture_output=True, text=True, timeout=120, check=True
+        )
+        return done.stdout
+
+    return run
+
+
+@pytest.mark.parametrize(
+    ("view", "expected"),
+    [
+        ("", ["one", "two", "three"]),
+        ("sort=plausibility", ["three", "one", "two"]),
+        ("sort=-plausibility", ["two", "one", "three"]),
+        ("sort=-words", ["three", "two", "one"]),
+        ("keep=plausibility&min=0.3", ["one", "two"]),
+        ("keep=plausibility&max=0.6&sort=plausibility", ["three", "one"]),
+        ("text=NUMBER+T", ["two", "three"]),
+    ],
+)
+def test_sorting_and_filtering(browse, view, expected):
+    document = browse(view, "--dump-dom")
+    cards = re.findall(r"<article ([^>]*)>.*?class=\"note\">([^<]*)<", document, re.DOTALL)
+    assert [name for attributes, name in cards if "hidden" not in attributes] == expected
+    shown = f"{len(expected)} shown" if len(expected) == 3 else f"{len(expected)} of 3 shown"
+    assert f">{shown}</p>" in document
+
+
+def test_the_maps_fade(browse, tmp_path):
+    """What the slider sets is what is drawn: without the maps' colours the page has less of them."""
+    colour = {}
+    for opacity in (0, 100):
+        picture = tmp_path / f"{opacity}.png"
+        browse(f"opacity={opacity}", f"--screenshot={picture}", "--window-size=1200,1600")
+        pixels = np.asarray(Image.open(picture).convert("RGB"), np.float32)
+        colour[opacity] = float(np.ptp(pixels, axis=-1).mean())
+    assert colour[100] > 1.2 * colour[0] > 0

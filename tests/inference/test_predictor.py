@@ -1,0 +1,166 @@
+import jax
+import numpy as np
+import pytest
+from PIL import Image
+
+from richhf.feedback import HEATMAPS, SCORES
+from richhf.inference.encoder import stack_examples
+from richhf.inference.predictions import asked_outputs
+
+PROMPTS = ("a red cat", "a blue cat on a mat", "mat", "a cat", "red, blue")
+SIZES = ((8, 8), (5, 20), (30, 9), (3, 4), (17, 17))
+
+
+@pytest.fixture(scope="module")
+def images():
+    rng = np.random.default_rng(0)
+    return [rng.integers(0, 256, (*size, 3)).astype(np.uint8) for size in SIZES]
+
+
+def assert_same(found, expected, atol=1e-5):
+    assert (found.prompt, found.image_size) == (expected.prompt, expected.image_size)
+    assert (found.keywords_text, found.misaligned) == (expected.keywords_text, expected.misaligned)
+    for field in ("scores", "heatmaps"):
+        assert getattr(found, field).keys() == getattr(expected, field).keys()
+        for name, value in getattr(expected, field).items():
+            np.testing.assert_allclose(getattr(found, field)[name], value, atol=atol)
+    np.testing.assert_allclose(found.word_confidences, expected.word_confidences, atol=atol)
+
+
+@pytest.fixture(scope="module")
+def alone(predictor, images):
+    return [predictor(image, prompt)[0] for image, prompt in zip(images, PROMPTS, strict=True)]
+
+
+@pytest.fixture
+def compilations():
+    """Counts what XLA compiles."""
+    count = []
+
+    def listen(event, duration, **_):
+        if event == "/jax/core/compile/backend_compile_duration":
+            count.append(duration)
+
+    jax.monitoring.register_event_duration_secs_listener(listen)
+    yield count
+    jax.monitoring.unregister_event_duration_listener(listen)
+
+
+def test_an_image_gets_the_same_feedback_in_any_batch_and_order(predictor, images, alone):
+    for batch_size in (2, 3, 8):
+        for found, expected in zip(predictor(images, PROMPTS, batch_size=batch_size), alone, strict=True):
+            assert_same(found, expected)
+    turned = predictor(images[::-1], PROMPTS[::-1], batch_size=4)[::-1]
+    for found, expected in zip(turned, alone, strict=True):
+        assert_same(found, expected)
+    assert len({one.scores["overall"] for one in alone}) == len(alone)  # else the same would mean nothing
+
+
+def test_feedback_is_on_the_image_as_it_was_given(alone, images):
+    for one, image, prompt in zip(alone, images, PROMPTS, strict=True):
+        assert (one.prompt, one.image_size) == (prompt, image.shape[:2])
+        assert tuple(one.scores) == SCORES
+        assert {name: heatmap.shape for name, heatmap in one.heatmaps.items()} == dict.fromkeys(
+            HEATMAPS, image.shape[:2]
+        )
+        assert len(one.word_confidences) == len(one.misaligned) == len(one.words)
+        assert one.overlay("implausibility").size == image.shape[1::-1]
+        assert one.has_artifact == (one.heatmaps["implausibility"].max() >= 0.5)
+
+
+def test_an_image_may_be_a_file_a_picture_or_pixels(predictor, images, alone, tmp_path):
+    path = tmp_path / "image.png"
+    Image.fromarray(images[1]).save(path)
+    for given in (path, str(path), Image.fromarray(images[1]), images[1], [path], images[1][None]):
+        (found,) = predictor(given, PROMPTS[1])
+        assert_same(found, alone[1])
+    assert predictor(path, PROMPTS[1], outputs="overall")[0].overlay
+    both = predictor(images[1], ["a red cat", PROMPTS[1]])
+    assert [one.prompt for one in both] == ["a red cat", PROMPTS[1]]
+    assert_same(both[1], alone[1])
+
+
+def test_nothing_is_compiled_again_for_a_batch_of_a_size_that_was_there(predictor, images, compilations):
+    predictor(images[:3], PROMPTS[:3], outputs=("overall", "keywords"))
+    first = len(compilations)
+    assert first > 0
+    predictor(images[:4], PROMPTS[:4], outputs=("keywords", "overall"))
+    predictor(images[1:], PROMPTS[1:], outputs=("keywords", "overall"), batch_size=4)
+    assert len(compilations) == first
+    predictor(images, PROMPTS, outputs=("overall", "keywords"), batch_size=5)
+    assert len(compilations) > first
+
+
+@pytest.mark.parametrize(
+    ("outputs", "names"),
+    [
+        ("scores", SCORES),
+        ("alignment", ("alignment",)),
+        (("overall", "misalignment"), ("misalignment", "overall")),
+        (("keywords",), ()),
+    ],
+)
+def test_what_is_not_wanted_is_absent(predictor, images, alone, outputs, names):
+    (found,) = predictor(images[0], PROMPTS[0], outputs=outputs)
+    assert (*found.heatmaps, *found.scores) == names
+    for name in found.scores:
+        assert found.scores[name] == pytest.approx(alone[0].scores[name], abs=1e-5)
+    for name in found.heatmaps:
+        np.testing.assert_allclose(found.heatmaps[name], alone[0].heatmaps[name], atol=1e-5)
+    assert (found.keywords_text is None) == ("keywords" not in outputs)
+
+
+def test_what_is_not_wanted_is_not_computed(predictor, images):
+    batch = stack_examples([predictor.encoder(images[0], "a cat")], 1)
+
+    def lowered(outputs):
+        return predictor._predict.lower(predictor.params, batch, outputs=asked_outputs(outputs), beams=1)
+
+    flops = {name: lowered(name).cost_analysis()["flops"] for name in ("scores", "overall", "heatmaps")}
+    both = lowered(("scores", "heatmaps")).cost_analysis()["flops"]
+    assert flops["overall"] < flops["scores"] < both
+    assert both - flops["heatmaps"] < flops["scores"]
+    decodes = {kind: "while" in lowered(kind).as_text() for kind in ("scores", "heatmaps", "keywords")}
+    assert decodes == {"scores": False, "heatmaps": False, "keywords": True}
+
+
+def test_beams_find_texts_at_least_as_likely(predictor, images):
+    batch = stack_examples([predictor.encoder(images[0], "a red cat on a mat")], 1)
+
+    def value(beams):
+        tokens, aux, _ = predictor._predict(predictor.params, batch, outputs=("keywords",), beams=beams)
+        length = int((np.asarray(tokens["keyword_tokens"]) > 0).sum())
+        return float(aux["keyword_log_probabilities"].sum()) / ((5 + length) / 6) ** 0.6
+
+    assert value(4) >= value(1) - 1e-5
+
+
+@pytest.mark.parametrize(
+    ("images", "prompts", "options", "message"),
+    [
+        ([np.zeros((2, 2, 3), "u1")] * 2, ["a"] * 3, {}, "2 images but 3 prompts"),
+        (np.zeros((4, 4, 3), "f4"), "a", {}, r"float32 \[4, 4, 3\]; expected uint8 \(it spans 0 to 0"),
+        (np.zeros((4, 4), "u1"), "a", {}, "expected a path, a PIL image or a uint8 array"),
+        ([np.zeros((3, 9, 9), "u1")], "a", {}, "move the channels last"),
+        ([None], "a", {}, "image 0 is a NoneType"),
+        (7, "a", {}, "images are a int"),
+        ("nowhere.png", "a", {}, r"'nowhere\.png' cannot be read"),
+        (np.zeros((2, 2, 3), "u1"), " ", {}, "prompt 0 is ' '"),
+        (np.zeros((2, 2, 3), "u1"), "a", {"outputs": "score"}, "Did you mean 'scores'"),
+        (np.zeros((2, 2, 3), "u1"), "a", {"outputs": ()}, "no output was asked for"),
+        (np.zeros((2, 2, 3), "u1"), "a", {"batch_size": 0}, "batch_size is 0"),
+    ],
+)
+def test_what_cannot_be_used_is_explained(predictor, images, prompts, options, message):
+    with pytest.raises(ValueError, match=message):
+        predictor(images, prompts, **options)
+
+
+def test_a_damaged_file_is_named(predictor, tmp_path):
+    (tmp_path / "image.png").write_bytes(b"\x89PNG")
+    with pytest.raises(ValueError, match=r"image\.png.*undecodable image"):
+        predictor(tmp_path / "image.png", "a cat")
+
+
+def test_no_images_give_no_feedback(predictor):
+    assert predictor([], []) == []

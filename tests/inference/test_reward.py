@@ -1,0 +1,74 @@
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from richhf.feedback import SCORES
+from richhf.inference.pictures import fit_image
+from richhf.inference.reward import fit_pixels
+
+PROMPTS = ["a red cat", "a blue cat on a mat", "mat"]
+
+
+def bytes_and_floats(size, count=3):
+    images = np.random.default_rng(0).integers(0, 256, (count, *size, 3)).astype(np.uint8)
+    return images, (images / np.float32(255)).astype(np.float32)
+
+
+@pytest.mark.parametrize("size", [(8, 8), (3, 5), (20, 31), (5, 40), (40, 8)])
+def test_pixels_are_fitted_as_images_are_but_not_rounded(size):
+    images, floats = bytes_and_floats(size)
+    expected = np.stack([fit_image(image, 8) for image in images])
+    np.testing.assert_allclose(255 * fit_pixels(jnp.asarray(floats), 8), expected, atol=0.501)
+
+
+def test_scores_are_those_of_a_call(predictor):
+    images, floats = bytes_and_floats((8, 8))
+    scores = jax.jit(predictor.score_fn)(floats, predictor.encode_prompts(PROMPTS))
+    assert tuple(sorted(scores)) == tuple(sorted(SCORES))
+    for index, feedback in enumerate(predictor(images, PROMPTS, outputs="scores")):
+        for name, value in feedback.scores.items():
+            assert float(scores[name][index]) == pytest.approx(value, abs=1e-5)
+
+
+@pytest.mark.parametrize("size", [(12, 20)])
+def test_the_gradient_is_that_of_finite_differences(predictor, size):
+    _, floats = bytes_and_floats(size)
+    pixels, tokens = jnp.asarray(0.25 + floats / 2), predictor.encode_prompts(PROMPTS)
+
+    @jax.jit
+    def reward(pixels):
+        scores = predictor.score_fn(pixels, tokens)
+        return scores["aesthetics"] + scores["alignment"] * 0.5
+
+    gradient = jax.jit(jax.grad(lambda pixels: reward(pixels).sum()))(pixels)
+    assert gradient.shape == pixels.shape
+    rng, step = np.random.default_rng(1), 1e-3
+    for _ in range(4):
+        way = rng.normal(size=pixels.shape).astype(np.float32)
+        way /= np.linalg.norm(way)
+        way = np.asarray(way + np.sign(gradient) * 0.1, np.float32)
+        change = (reward(pixels + step * way) - reward(pixels - step * way)).sum() / (2 * step)
+        assert float(change) == pytest.approx(float((gradient * way).sum()), rel=0.03, abs=1e-4)
+
+
+def test_each_image_has_its_own_gradient(predictor):
+    _, floats = bytes_and_floats((8, 8))
+    tokens = predictor.encode_prompts(PROMPTS)
+    overall = jax.jit(jax.grad(lambda pixels: predictor.score_fn(pixels, tokens)["overall"][1]))
+    gradient = overall(jnp.asarray(floats))
+    assert float(jnp.abs(gradient[1]).max()) > 0
+    assert float(jnp.abs(gradient[jnp.array([0, 2])]).max()) == 0
+
+
+def test_other_parameters_may_be_given(predictor):
+    _, floats = bytes_and_floats((8, 8))
+    tokens = predictor.encode_prompts(PROMPTS)
+    zeros = jax.tree.map(jnp.zeros_like, predictor.params)
+    np.testing.assert_allclose(predictor.score_fn(floats, tokens, params=zeros)["overall"], 0.5)
+
+
+def test_bytes_are_refused(predictor):
+    images, _ = bytes_and_floats((8, 8))
+    with pytest.raises(ValueError, match=r"uint8 \[3, 8, 8, 3\]; expected floats in \[0, 1\]"):
+        predictor.score_fn(images, predictor.encode_prompts(PROMPTS))
