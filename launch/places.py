@@ -7,7 +7,7 @@ from launch.gin_config import ConfigError
 
 PLACES = (
     *("MODEL_DIR", "INITIAL_CHECKPOINT_PATH", "CHECKPOINT", "EVAL_OUTPUT_DIR", "OUTPUT_DIR", "DATA_DIR"),
-    *("INPUT", "TABLE", "VOCABULARY_FILE"),
+    *("INPUT", "TABLE", "VOCABULARY_FILE", "EXPORT_DIR"),
 )
 """Macros that name a folder or a file. (A vocabulary of training may be at gs://: SeqIO reads it.)"""
 

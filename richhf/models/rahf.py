@@ -9,7 +9,6 @@ import flax.linen as nn
 import flax.struct
 import jax
 import jax.numpy as jnp
-import numpy as np
 from jaxtyping import Array, Bool, Float, Int, UInt8
 
 from richhf.feedback import AUGMENTED_PROMPT, HEATMAPS, KEYWORDS, MULTI_HEAD, OUTPUTS, SCORES, VARIANTS
@@ -257,7 +256,7 @@ class RAHF(nn.Module):
         visual = jnp.broadcast_to(visual[:, None], (b, t, n, d))
         joined = jnp.concatenate([visual, self.t5.embed(tokens)], axis=2)
         mask = tokens > 0
-        present = jnp.concatenate([np.ones((b, t, n), bool), mask], axis=2)
+        present = jnp.concatenate([jnp.ones((b, t, n), bool), mask], axis=2)
         joined, present = joined.reshape(b * t, n + length, d), present.reshape(b * t, n + length)
         encoded = self.t5.encode(joined, present, train=train).reshape(b, t, n + length, d)
         grid, first = self.config.vit.grid, int(self.config.encode_class_token)
@@ -268,7 +267,7 @@ class RAHF(nn.Module):
             return Memory(text, mask)
         visual = features.reshape(features.shape[0], -1, features.shape[-1])
         tokens = jnp.concatenate([visual, text], axis=1)
-        return Memory(tokens, jnp.concatenate([np.ones(visual.shape[:2], bool), mask], axis=1))
+        return Memory(tokens, jnp.concatenate([jnp.ones(visual.shape[:2], bool), mask], axis=1))
 
     def _heatmap_head(self, name: str | None, features: Array) -> Array:
         return (self.heatmap_heads[name] if name else self.heatmap_head)(features)
