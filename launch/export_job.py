@@ -1,5 +1,6 @@
 """The export job: a checkpoint or a native folder, in another format."""
 
+import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -18,7 +19,7 @@ from richhf.pretrained.native import NativeModel, Settings, is_native, read_mode
 from richhf.training.partitioning import Partitioner
 from richhf.training.programs import param_target
 
-METRICS_FILE = "metrics.md"
+METRICS_FILE, METRICS_TABLES = "metrics.json", "metrics.md"
 
 
 def export_job(
@@ -71,7 +72,7 @@ def export_job(
         )
     difference = export_model(native, export_dir, file_format)
     size = sum(file.stat().st_size for file in Path(export_dir).rglob("*") if file.is_file())
-    print(f"predicts as the model does: largest difference {difference:.1e}, the same keywords")
+    print(f"predicts as the model does: largest difference {difference:.1e}")
     print(f"{file_format}, {size / 1e6:,.1f} MB\n{export_dir}", flush=True)
     return difference
 
@@ -93,11 +94,20 @@ def read_run(
     partitioner = Partitioner(devices=jax.local_devices()[:1])
     target = param_target(model, partitioner, {name: spec.shape for name, spec in specs.items()})
     provenance: dict[str, Any] = {"run": run_dir.resolve().name, "step": step_number(folder)}
-    if (run_dir / METRICS_FILE).is_file():
-        provenance[METRICS] = (run_dir / METRICS_FILE).read_text(encoding="utf-8").strip()
+    if metrics := read_metrics(run_dir, step_number(folder)):
+        provenance[METRICS] = metrics
     return NativeModel(
         model,
         jax.device_get(load_weights(folder, target)),
         Path(vocabulary_file or run_dir / VOCABULARY_FILE).read_bytes(),
         Settings(task_feature_lengths["inputs"], see_prompt, provenance=provenance),
     )
+
+
+def read_metrics(run_dir: Path, step: int) -> str:
+    """The tables that launch.eval left in a run's folder, Markdown; empty if they are of another step."""
+    numbers, tables = run_dir / METRICS_FILE, run_dir / METRICS_TABLES
+    if not numbers.is_file() or not tables.is_file():
+        return ""
+    evaluated = json.loads(numbers.read_text(encoding="utf-8")).get("step")
+    return tables.read_text(encoding="utf-8").strip() if evaluated == step else ""

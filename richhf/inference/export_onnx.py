@@ -12,7 +12,10 @@ It computes in float32, whatever the model does: ONNX Runtime has few operators 
 """
 
 import dataclasses
+import functools
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import jax
 import numpy as np
@@ -46,20 +49,14 @@ def write_onnx(folder: Path, native: NativeModel) -> None:
     Raises:
       ImportError: onnx is not installed.
     """
-    onnx = need("onnx")
-    native = plain(native)
+    onnx, native, path = need("onnx"), plain(native), folder / FUNCTION
     (batch,) = jax.export.symbolic_shape("b")
-    weights, specs = flat_weights(native), input_specs(native, batch)
-    traced = jax.make_jaxpr(lambda image, tokens: predict_arrays(native.model, weights, image, tokens))(
-        *specs
-    )
-    graph = Graph(onnx, RULES, batch="batch")
-    shape = graph.add("Shape", INPUTS[0])
-    graph.add("Slice", shape, integers([0]), integers([1]), output=graph.batch)
-    found = graph.walk(traced.jaxpr, traced.consts, INPUTS)
-    for name, value in zip(ARRAYS, found, strict=True):
-        graph.add("Identity", value, output=name)
-    _save(onnx, graph, specs, traced.out_avals, folder / FUNCTION)
+    weights = flat_weights(native)
+    inputs = dict(zip(INPUTS, input_specs(native, batch), strict=True))
+    model = convert_function(functools.partial(predict_arrays, native.model, weights), inputs, ARRAYS)
+    large = sum(x.nbytes for x in weights.values()) > IN_ONE_FILE
+    onnx.save_model(model, str(path), save_as_external_data=large, location=f"{path.name}.data")
+    onnx.checker.check_model(str(path))
     write_signature(folder, native, "onnx", operator_set=OPERATOR_SET)
 
 
@@ -85,28 +82,46 @@ def plain(native: NativeModel) -> NativeModel:
     return dataclasses.replace(native, model=dataclasses.replace(native.model, config=config), params=params)
 
 
-def _save(onnx, graph: Graph, inputs, outputs, path: Path) -> None:
+def convert_function(
+    function: Callable[..., Sequence[Any]],
+    inputs: Mapping[str, jax.ShapeDtypeStruct],
+    outputs: Sequence[str],
+) -> Any:
+    """A function of arrays as an ONNX model.
+
+    Args:
+      function: arrays, in the order of `inputs`, to a sequence of arrays.
+      inputs: their shapes and dtypes by name; the first size of the first one may be symbolic, the batch's,
+        and others multiples of it.
+      outputs: names of the outputs.
+
+    Returns:
+      An `onnx.ModelProto`.
+
+    Raises:
+      ImportError: onnx is not installed.
+      NotImplementedError: the function uses a primitive that `onnx_primitives.py` does not know.
+    """
+    onnx = need("onnx")
     helper = onnx.helper
+    traced = jax.make_jaxpr(function)(*inputs.values())
+    graph = Graph(onnx, RULES, batch="batch")
+    shape = graph.add("Shape", next(iter(inputs)))
+    graph.add("Slice", shape, integers([0]), integers([1]), output=graph.batch)
+    for name, value in zip(outputs, graph.walk(traced.jaxpr, traced.consts, [*inputs]), strict=True):
+        graph.add("Identity", value, output=name)
 
-    def described(name, spec):
+    def described(name: str, spec: Any) -> Any:
         shape = [size if is_known(size) else "batch" for size in spec.shape]
-        return helper.make_tensor_value_info(
-            name, helper.np_dtype_to_tensor_dtype(np.dtype(spec.dtype)), shape
-        )
+        kind = helper.np_dtype_to_tensor_dtype(np.dtype(spec.dtype))
+        return helper.make_tensor_value_info(name, kind, shape)
 
-    constants = list(graph.constants.values())
-    model = helper.make_model(
-        helper.make_graph(
-            graph.nodes,
-            "richhf",
-            [described(name, spec) for name, spec in zip(INPUTS, inputs, strict=True)],
-            [described(name, spec) for name, spec in zip(ARRAYS, outputs, strict=True)],
-            [onnx.numpy_helper.from_array(x, name) for name, x in constants],
-        ),
-        opset_imports=[helper.make_opsetid("", OPERATOR_SET)],
-        ir_version=VERSION,
-        producer_name="richhf",
+    content = helper.make_graph(
+        graph.nodes,
+        "richhf",
+        [described(name, spec) for name, spec in inputs.items()],
+        [described(name, spec) for name, spec in zip(outputs, traced.out_avals, strict=True)],
+        [onnx.numpy_helper.from_array(array, name) for name, array in graph.constants.values()],
     )
-    large = sum(x.nbytes for _, x in constants) > IN_ONE_FILE
-    onnx.save_model(model, str(path), save_as_external_data=large, location=f"{path.name}.data")
-    onnx.checker.check_model(str(path))
+    operators = [helper.make_opsetid("", OPERATOR_SET)]
+    return helper.make_model(content, opset_imports=operators, ir_version=VERSION, producer_name="richhf")

@@ -14,7 +14,7 @@ from richhf.inference.onnx_graph import Graph, Rule, Value, integers, is_known
 SAME = {
     **{"add": "Add", "sub": "Sub", "mul": "Mul", "div": "Div", "max": "Max", "min": "Min", "pow": "Pow"},
     **{"exp": "Exp", "log": "Log", "tanh": "Tanh", "logistic": "Sigmoid", "sqrt": "Sqrt", "erf": "Erf"},
-    **{"neg": "Neg", "abs": "Abs", "sign": "Sign", "floor": "Floor", "ceil": "Ceil"},
+    **{"neg": "Neg", "abs": "Abs", "sign": "Sign"},
     **{"and": "And", "or": "Or", "not": "Not", "eq": "Equal", "lt": "Less", "gt": "Greater"},
     **{"le": "LessOrEqual", "ge": "GreaterOrEqual"},
     **dict.fromkeys(("copy", "stop_gradient", "optimization_barrier"), "Identity"),
@@ -158,13 +158,6 @@ def stack(graph: Graph, equation: Any, inputs: Sequence[Value]) -> list[Value]:
 def tile(graph: Graph, equation: Any, inputs: Sequence[Value]) -> list[Value]:
     """`tile`."""
     return [graph.add("Tile", inputs[0], integers(equation.params["reps"]))]
-
-
-def reverse(graph: Graph, equation: Any, inputs: Sequence[Value]) -> list[Value]:
-    """`rev`: backwards along axes."""
-    axes = equation.params["dimensions"]
-    first, last, step = ([value] * len(axes) for value in (-1, -_END, -1))
-    return [graph.add("Slice", inputs[0], *map(integers, (first, last, axes, step)))]
 
 
 def cut(graph: Graph, equation: Any, inputs: Sequence[Value]) -> list[Value]:
@@ -346,7 +339,6 @@ RULES: dict[str, Rule] = {
     "ne": not_equal,
     "pad": pad,
     "reshape": reshape,
-    "rev": reverse,
     "rsqrt": rsqrt,
     "select_n": select_n,
     "slice": cut,

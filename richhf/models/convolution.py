@@ -7,10 +7,13 @@ import jax.numpy as jnp
 from jax import lax
 from jaxtyping import Array, Float
 
+from richhf.models import winograd
 from richhf.models.layers import MAPS, AxisNames, Initializer, broadcast_last, constrain, with_axes
 
 he_normal = nn.initializers.he_normal()
 CONV_AXES: AxisNames = ("conv_in", "conv_out")
+DIRECT = "direct"
+WINOGRAD = "winograd"
 
 
 class Conv(nn.Module):
@@ -22,6 +25,8 @@ class Conv(nn.Module):
         stride: step in pixels.
         padding: "SAME" or "VALID".
         axes: logical names of the kernel's channel axes.
+        method: "direct", or "winograd": large maps by `winograd.convolve`, which takes kernels of side 3,
+            stride 1 and padding "SAME".
     """
 
     features: int
@@ -29,6 +34,7 @@ class Conv(nn.Module):
     stride: int = 1
     padding: str = "SAME"
     axes: AxisNames = CONV_AXES
+    method: str = DIRECT
     kernel_init: Initializer = he_normal
     bias_init: Initializer = nn.initializers.zeros_init()
     dtype: Any = jnp.float32
@@ -49,13 +55,12 @@ class Conv(nn.Module):
             (self.features,),
             self.param_dtype,
         )
-        y = lax.conv_general_dilated(
-            x.astype(self.dtype),
-            kernel.astype(self.dtype),
-            (self.stride, self.stride),
-            self.padding,
-            dimension_numbers=("NHWC", "HWIO", "NHWC"),
-        )
+        x, kernel = x.astype(self.dtype), kernel.astype(self.dtype)
+        if self.method == WINOGRAD and winograd.pays(*x.shape[1:3]):
+            y = winograd.convolve(x, kernel)
+        else:
+            strides, layout = (self.stride, self.stride), ("NHWC", "HWIO", "NHWC")
+            y = lax.conv_general_dilated(x, kernel, strides, self.padding, dimension_numbers=layout)
         return constrain(y + broadcast_last(bias.astype(self.dtype), 4), (*MAPS[:3], self.axes[1]))
 
 

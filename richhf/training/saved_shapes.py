@@ -46,7 +46,8 @@ def _named_shapes(
 ) -> dict[str, tuple[int, ...] | None]:
     leaves = jax.tree_util.tree_flatten_with_path(tree, is_leaf)[0]
     names = ["/".join(_key_name(key) for key in path) for path, _ in leaves]
-    return {name: leaf and tuple(leaf.shape) for name, (_, leaf) in zip(names, leaves, strict=True)}
+    shapes = [None if leaf is None else tuple(leaf.shape) for _, leaf in leaves]
+    return dict(zip(names, shapes, strict=True))
 
 
 def _key_name(key: Any) -> str:
