@@ -21,10 +21,18 @@ def check_places(macros: Mapping[str, Any]) -> None:
       macros: values of a configuration by name.
     """
     for name in PLACES:
-        value = macros.get(name)
-        if isinstance(value, str) and "://" in value:
+        for value in _paths(macros.get(name)):
+            if "://" not in value:
+                continue
             bucket, _, path = value.partition("://")[2].partition("/")
             raise ConfigError(
                 f"{name} is {value}, expected a path: mount the bucket {bucket} and give "
                 f"--gin.{name}=MOUNT/{path or name.lower()} (launch/README.md says how)."
             )
+
+
+def _paths(value: Any) -> list[str]:
+    """The path or paths in a value: one, several, or some by name."""
+    several = value.values() if isinstance(value, Mapping) else value
+    several = several if isinstance(value, Mapping | list | tuple) else [value]
+    return [path for path in several if isinstance(path, str)]

@@ -25,7 +25,11 @@ def check_same(found: Any, expected: Any, source: str) -> None:
     """
     found, expected = _named_shapes(found, is_leaf=lambda x: x is None), _named_shapes(expected)
     problems = [f"missing there: {name} {expected[name]}" for name in expected if name not in found]
-    problems += [f"not in the model: {name} {found[name]}" for name in found if name not in expected]
+    problems += [
+        f"not in the model: {name} {shape}"
+        for name, shape in found.items()
+        if shape is not None and name not in expected
+    ]
     problems += [
         f"of shape {found[name]}, the model's is {expected[name]}: {name}"
         for name in expected
@@ -46,7 +50,8 @@ def _named_shapes(
 ) -> dict[str, tuple[int, ...] | None]:
     leaves = jax.tree_util.tree_flatten_with_path(tree, is_leaf)[0]
     names = ["/".join(_key_name(key) for key in path) for path, _ in leaves]
-    return {name: leaf and tuple(leaf.shape) for name, (_, leaf) in zip(names, leaves, strict=True)}
+    shapes = [None if leaf is None else tuple(leaf.shape) for _, leaf in leaves]
+    return dict(zip(names, shapes, strict=True))
 
 
 def _key_name(key: Any) -> str:

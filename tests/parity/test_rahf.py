@@ -105,23 +105,35 @@ def run_theirs(theirs, image, tokens, decoder_tokens, **settings):
     return {name: value.numpy() for name, value in found.items()}
 
 
-def compare_all(pair, batch, measure):
+def compare_encoder(pair, batch, measure):
+    """The feature map that the heads see and the text that the decoder sees, the class token encoded."""
     image, tokens, _ = batch
-    wanted = run_theirs(pair.theirs, *batch)
+    row = pair.config.rows - 1
+    with torch.no_grad():
+        pixels = torch.from_numpy(image).permute(0, 3, 1, 2).float() / 127.5 - 1
+        maps, text, mask = pair.theirs.encode(
+            pair.theirs.see(pixels), torch.from_numpy(tokens[:, row]).long()
+        )
+
+    def encode(net, image, tokens):
+        config = net.config
+        seen = net.vit(image.astype(jnp.float32) / 127.5 - 1, keep_class_token=config.encode_class_token)
+        return net._encode(seen, tokens, ("keywords",), False)[:2]
+
+    run = functools.partial(RAHF(pair.config).apply, method=encode)
+    ours_maps, ours_text = jax.jit(run)({"params": pair.params}, image, tokens)
+    measure(pair.name, "encoder, image", ours_maps[:, 0], maps.permute(0, 2, 3, 1))
+    measure(pair.name, "encoder, text", np.asarray(ours_text[:, 0])[mask.numpy()], text[mask])
+
+
+def compare_logits(pair, batch, wanted, measure):
     output = jax.jit(RAHF(pair.config).apply)({"params": pair.params}, *batch)
     for name, value in (output.heatmaps | output.scores).items():
         measure(pair.name, f"{name} logits", value, wanted[name], logits=True)
     measure(pair.name, "keyword logits", output.keyword_logits, wanted["keyword_logits"], logits=True)
 
-    model = RichFeedbackModel(pair.config, keyword_length=TOKENS)
-    features = {"image": image, "encoder_input_tokens": tokens}
-    predictions = jax.jit(model.predict_batch)(pair.params, features)
-    for kind, names in (("heatmaps", HEATMAPS), ("scores", SCORES)):
-        logits = np.stack([wanted[name] for name in names], axis=1)
-        # At small size the predictor enlarges the maps to the image: compared is what it enlarges.
-        size = (*logits.shape[:2], *image.shape[1:3]) if kind == "heatmaps" else logits.shape
-        truth = jax.image.resize(jax.nn.sigmoid(logits), size, "linear")
-        measure(pair.name, f"{kind}, predicted", predictions[kind], truth)
+
+def compare_text(predictions, wanted):
     theirs = wanted["keyword_tokens"]
     np.testing.assert_array_equal(predictions["keyword_tokens"][:, : theirs.shape[1]], theirs)
     assert len(np.unique(theirs)) > 1
@@ -152,28 +164,23 @@ def test_score_head(pair, measure):
 
 
 def test_encoder(pair, measure):
-    """The feature map that the heads see and the text that the decoder sees, the class token encoded."""
-    image, tokens, _ = make_batch(pair.config, (LENGTH, 4))
-    row = pair.config.rows - 1
-    with torch.no_grad():
-        pixels = torch.from_numpy(image).permute(0, 3, 1, 2).float() / 127.5 - 1
-        maps, text, mask = pair.theirs.encode(
-            pair.theirs.see(pixels), torch.from_numpy(tokens[:, row]).long()
-        )
-
-    def encode(net, image, tokens):
-        config = net.config
-        seen = net.vit(image.astype(jnp.float32) / 127.5 - 1, keep_class_token=config.encode_class_token)
-        return net._encode(seen, tokens, ("keywords",), False)[:2]
-
-    run = functools.partial(RAHF(pair.config).apply, method=encode)
-    ours_maps, ours_text = jax.jit(run)({"params": pair.params}, image, tokens)
-    measure(pair.name, "encoder, image", ours_maps[:, 0], maps.permute(0, 2, 3, 1))
-    measure(pair.name, "encoder, text", np.asarray(ours_text[:, 0])[mask.numpy()], text[mask])
+    compare_encoder(pair, make_batch(pair.config, (LENGTH, 4)), measure)
 
 
 def test_whole(pair, measure):
-    compare_all(pair, make_batch(pair.config, (LENGTH, 4, 6)), measure)
+    batch = image, tokens, _ = make_batch(pair.config, (LENGTH, 4, 6))
+    wanted = run_theirs(pair.theirs, *batch)
+    compare_logits(pair, batch, wanted, measure)
+    model = RichFeedbackModel(pair.config, keyword_length=TOKENS)
+    features = {"image": image, "encoder_input_tokens": tokens}
+    predictions = jax.jit(model.predict_batch)(pair.params, features)
+    for kind, names in (("heatmaps", HEATMAPS), ("scores", SCORES)):
+        logits = np.stack([wanted[name] for name in names], axis=1)
+        # At small size the predictor enlarges the maps to the image: compared is what it enlarges.
+        size = (*logits.shape[:2], *image.shape[1:3]) if kind == "heatmaps" else logits.shape
+        truth = jax.image.resize(jax.nn.sigmoid(logits), size, "linear")
+        measure(pair.name, f"{kind}, predicted", predictions[kind], truth)
+    compare_text(predictions, wanted)
 
 
 def test_out_and_back(pair):

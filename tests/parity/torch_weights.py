@@ -27,5 +27,5 @@ def randomise(module: torch.nn.Module, seed: int = 0) -> None:
 
 
 def arrays(module: torch.nn.Module) -> dict[str, np.ndarray]:
-    """A module's `state_dict` as arrays by name."""
-    return {name: value.numpy().copy() for name, value in module.state_dict().items()}
+    """A module's `state_dict` as arrays by name, in its own memory."""
+    return {name: value.numpy() for name, value in module.state_dict().items()}
