@@ -25,7 +25,11 @@ def check_same(found: Any, expected: Any, source: str) -> None:
     """
     found, expected = _named_shapes(found, is_leaf=lambda x: x is None), _named_shapes(expected)
     problems = [f"missing there: {name} {expected[name]}" for name in expected if name not in found]
-    problems += [f"not in the model: {name} {found[name]}" for name in found if name not in expected]
+    problems += [
+        f"not in the model: {name} {shape}"
+        for name, shape in found.items()
+        if shape is not None and name not in expected
+    ]
     problems += [
         f"of shape {found[name]}, the model's is {expected[name]}: {name}"
         for name in expected

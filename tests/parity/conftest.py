@@ -41,7 +41,7 @@ def measure(request):
         ours, theirs = np.asarray(ours), np.asarray(theirs)
         assert ours.shape == theirs.shape, (ours.shape, theirs.shape)
         assert np.isfinite(theirs).all()
-        assert np.std(theirs) > 1e-3, "a constant would fit anything"
+        assert theirs.size < 3 or np.std(theirs) > 1e-3, "a constant would fit anything"
         difference = float(np.abs(ours.astype(np.float64) - theirs).max())
         tolerance = LOGITS if logits else TOLERANCE
         row = Measured(model, rung, difference, tolerance, float(np.abs(theirs).max()))

@@ -50,5 +50,4 @@ def test_whole(config, measure):
     def decode(params, features):
         return model.predict_batch(params, features, outputs=("keywords",))
 
-    # Of random weights this size repeats one token.
-    compare_text(jax.jit(decode)(pair.params, features), wanted, least=1)
+    compare_text(jax.jit(decode)(pair.params, features), wanted)
