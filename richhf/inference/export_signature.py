@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 from flax import traverse_util
 from jaxtyping import Array
@@ -51,7 +52,7 @@ def predict_arrays(model: RichFeedbackModel, weights: Mapping[str, Any], image: 
       `ARRAYS`, in that order.
     """
     dtype = model.config.param_dtype
-    params = traverse_util.unflatten_dict({k: v.astype(dtype) for k, v in weights.items()}, sep="/")
+    params = traverse_util.unflatten_dict({k: jnp.asarray(v, dtype) for k, v in weights.items()}, sep="/")
     found = model.predict_batch(params, dict(zip(INPUTS, (image, tokens), strict=True)))
     return tuple(found[name] for name in ARRAYS)
 

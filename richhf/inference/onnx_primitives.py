@@ -201,7 +201,7 @@ def gather(graph: Graph, equation: Any, inputs: Sequence[Value]) -> list[Value]:
     return [graph.add("Gather", table, rows, axis=0)]
 
 
-def _start(graph: Graph, start: Value, largest: int) -> Value:
+def _start(graph: Graph, start: Value, largest: Any) -> Value:
     """Where a piece starts, int64 [1]; JAX moves it inside."""
     start = graph.cast(start, np.int64)
     start = start.reshape(1) if isinstance(start, np.ndarray) else graph.add("Reshape", start, integers([1]))

@@ -47,22 +47,22 @@ FUNCTIONS = {
     "reductions": lambda x, y: [x.sum(1), x.max((0, 2)), x.min(), (x > -1).all(1), (x > 1).any(1), x.mean()],
     "argmax": lambda x, y: [jnp.argmax(x, axis=1), jnp.argmax(jnp.minimum(x, 0), axis=-1)],
     "shapes": lambda x, y: [x.reshape(-1, 20), x.reshape(2 * x.shape[0], 10), x.transpose(2, 0, 1)],
-    "copies": lambda x, y: [jnp.broadcast_to(x[:, None], (x.shape[0], 3, 4, 5)), jnp.tile(x[0], (2, 3))],
+    "copies": lambda x, y: [jnp.broadcast_to(x[:, None], (x.shape[0], 3, 4, 5)), jnp.tile(x, (1, 2, 3))],
     "new": lambda x, y: [jnp.zeros((x.shape[0], 2), int), jnp.ones((3, 2 * x.shape[0]))],
     "pieces": lambda x, y: [
-        *(x[:, 1:3, ::2], x[..., 2], x[:, -1]),
-        lax.dynamic_slice(x[0], (y[0, 0], 1), (2, 3)),
+        x[:, 1:3, ::2],
+        lax.dynamic_slice_in_dim(x, (y > 9).sum() + 1, 2, axis=1),
     ],
     "joined": lambda x, y: [jnp.concatenate([x, x[:, :2]], 1), jnp.stack([x, -x], 2)],
     "padded": lambda x, y: [jnp.pad(x, ((0, 0), (1, 2), (0, 1)), constant_values=3)],
     "lookup": lambda x, y: [jnp.asarray(TABLE).at[y].get(mode="clip", wrap_negative_indices=False)],
     "products": lambda x, y: [x @ TABLE[:, :1].repeat(5, 1).T[:, :2], jnp.einsum("bij,bkj->bik", x, -x)],
     "other products": lambda x, y: [jnp.einsum("bij,kj->kbi", x, KERNEL[0, 0].T), (x * x).sum((1, 2))],
-    "sums of products": lambda x, y: [jnp.einsum("bij,bij->b", x, -x), jnp.einsum("bij,ij->b", x, x[0])],
+    "sums of products": lambda x, y: [jnp.einsum("bij,bij->b", x, -x), jnp.einsum("bij,ij->b", x, KERNEL[0, 0, :4].repeat(2, 1)[:, :5])],
     "convolution": lambda x, y: [convolve(x)],
     "loop": lambda x, y: count(x),
     "types": lambda x, y: [x.astype(int), y.astype(jnp.float32), (x > 0).astype(jnp.uint8)],
-    "sizes": lambda x, y: [jnp.float32(1) * x.shape[0] * x[0, 0], lax.optimization_barrier(x)],
+    "sizes": lambda x, y: [jnp.float32(1) * x.shape[0] * x, lax.optimization_barrier(x)],
     "calls": lambda x, y: [jax.nn.relu(x), jax.nn.gelu(x), jax.checkpoint(jnp.tanh)(x)],
 }  # fmt: skip
 
@@ -82,7 +82,9 @@ def test_a_rule_computes_what_jax_does(name):
     for size in (1, 3):
         x = rng.normal(size=(size, 4, 5)).astype(np.float32)
         y = rng.integers(-1, 6, (size, 4)).astype(np.int32)
-        for found, expected in zip(session.run(None, {"x": x, "y": y}), function(x, y), strict=True):
+        for found, expected in zip(
+            session.run(None, {"x": x, "y": y}), function(jnp.asarray(x), jnp.asarray(y)), strict=True
+        ):
             assert (found.shape, found.dtype) == (expected.shape, expected.dtype)
             np.testing.assert_allclose(found, expected, rtol=1e-5, atol=1e-6)
 
@@ -91,7 +93,6 @@ def test_a_rule_computes_what_jax_does(name):
     ("function", "message"),
     [
         (lambda x: [jnp.sort(x)], "the primitive sort"),
-        (lambda x: [x.reshape(-1)[: x.shape[0] * 3 + 1]], "only multiples of the batch"),
         (lambda x: [lax.pad(x, 0.0, ((0, 0, 0), (0, 0, 1)))], "pad between"),
     ],
 )
