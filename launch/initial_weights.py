@@ -27,7 +27,6 @@ class InitialWeights:
 
     Attributes:
       paths: what was read, in order.
-      vocabularies: the vocabularies that the sources were trained with, where they keep one.
       fresh: the parts of the network that no source covers.
       lines: what comes from where, for people.
     """
@@ -48,11 +47,14 @@ class InitialWeights:
         target = flat_shapes(self._shapes)
         parts = list(parameter_parts(self._shapes))
         self.paths: list[Path] = []
-        self.vocabularies: list[Path] = []
         self._params: dict[str, np.ndarray] = {}
         origin: dict[str, str] = {}
         notes: list[str] = []
-        for part, path in _sources(given, parts):
+        sources = _sources(given)
+        for part, _ in sources:
+            if part:
+                check_choice("a part in INITIAL_CHECKPOINT_PATH", part, parts)
+        for part, path in sources:
             file, whole = _read_source(path)
             found = find_format(file)
             wanted = [part] if part else parts if whole and found.name == RICHHF else None
@@ -68,8 +70,6 @@ class InitialWeights:
             origin |= dict.fromkeys(covered, f"{file.path} ({found.what})")
             notes += imported.notes
             self.paths.append(file.path)
-            if "t5" in covered:
-                self.vocabularies += _vocabularies(file.path, whole)
         self.fresh = tuple(part for part in parts if part not in origin)
         self.lines = tuple(self._describe(parts, target, origin)) + tuple(f"  {note}" for note in notes)
 
@@ -94,13 +94,11 @@ class InitialWeights:
             yield f"  {part:<24}{size / 1e6:>9.2f} M  {where}{some}"
 
 
-def _sources(given: Given, parts: Sequence[str]) -> list[tuple[str | None, str]]:
+def _sources(given: Given) -> list[tuple[str | None, str]]:
     """Parts and paths; a path without a part is for all that it covers."""
     if isinstance(given, str | os.PathLike):
         return [(None, os.fspath(given))]
     if isinstance(given, Mapping):
-        for part in given:
-            check_choice("a part in INITIAL_CHECKPOINT_PATH", part, parts)
         pairs: list[tuple[str | None, str]] = list(given.items())
     else:
         pairs = [(None, path) for path in given]
@@ -113,13 +111,33 @@ def _sources(given: Given, parts: Sequence[str]) -> list[tuple[str | None, str]]
     return pairs
 
 
+def find_vocabularies(given: Given) -> list[Path]:
+    """The vocabularies that the sources of a text model were trained with, where they keep one."""
+    found = []
+    for part, path in _sources(given):
+        there = Path(path) if _is_foreign(Path(path)) else run_folder(_find_run(path))
+        files = (there / VOCABULARY_FILE, there / HUGGING_FACE_VOCABULARY)
+        found += [file for file in files if part in (None, "t5") and file.is_file()]
+    return found
+
+
+def _is_foreign(path: Path) -> bool:
+    """Whether a path is a file or folder of weights, not a run."""
+    return path.is_file() or any((path / name).is_file() for name in FILES)
+
+
 def _read_source(path: str) -> tuple[WeightFile, bool]:
     """The arrays of a path, and whether they are those of a whole run."""
+    if _is_foreign(Path(path)):
+        return read_file(path), False
+    folder = _find_run(path)
+    return WeightFile(folder, traverse_util.flatten_dict(read_weights(folder), sep="/")), True
+
+
+def _find_run(path: str) -> Path:
     there = Path(path)
-    if there.is_file() or any((there / name).is_file() for name in FILES):
-        return read_file(there), False
     try:
-        folder = find_weights(there)
+        return find_weights(there)
     except ValueError as error:
         found = sorted(one.name for one in there.iterdir())[:8] if there.is_dir() else ()
         holds = f" The folder holds {', '.join(found) or 'nothing'}." if there.is_dir() else ""
@@ -127,10 +145,3 @@ def _read_source(path: str) -> tuple[WeightFile, bool]:
             f"{error}{holds} Or give weights of another make: a folder with one of {', '.join(FILES)}, or a "
             ".safetensors, .npz, .bin, .pt or .pth file."
         ) from error
-    return WeightFile(folder, traverse_util.flatten_dict(read_weights(folder), sep="/")), True
-
-
-def _vocabularies(path: Path, whole: bool) -> list[Path]:
-    folder = run_folder(path) if whole else path
-    files = (folder / VOCABULARY_FILE, folder / HUGGING_FACE_VOCABULARY)
-    return [file for file in files if file.is_file()]

@@ -20,7 +20,7 @@ from launch.data_fit import (
     register_task,
 )
 from launch.gin_config import AS_TRAINED, CONFIG_FILE, check_recorded, macros
-from launch.initial_weights import Given, InitialWeights
+from launch.initial_weights import Given, InitialWeights, find_vocabularies
 from launch.panels import Panels
 from launch.training_plan import print_plan
 from richhf.atomic import atomic_path
@@ -72,9 +72,9 @@ def train_job(
     check_recorded(AS_TRAINED, Path(model_dir) / CONFIG_FILE)
     initial = None
     if initial_checkpoint_path and not has_checkpoints(model_dir):
-        initial = InitialWeights(initial_checkpoint_path, model)
-        for file in initial.vocabularies:
+        for file in find_vocabularies(initial_checkpoint_path):
             check_vocabulary(provider, file)
+        initial = InitialWeights(initial_checkpoint_path, model)
     partitioner = partitioner or Partitioner()
     if train_eval_dataset_cfg:
         check_data_fit(model, train_eval_dataset_cfg)
