@@ -18,7 +18,7 @@ from richhf.inference.pictures import quiet_decoding
 from richhf.inference.predictions import KINDS, asked_outputs, read_prediction
 from richhf.inference.reward import Score, score_pixels
 from richhf.inference.vocabulary import Vocabulary
-from richhf.models.convolution import WINOGRAD
+from richhf.models.convolution import MATMUL
 from richhf.models.model import RichFeedbackModel
 from richhf.pretrained.native import NativeModel, Settings
 
@@ -40,7 +40,7 @@ class Predictor:
 
     def __init__(self, native: NativeModel):
         """A predictor on the default device; nothing is compiled yet."""
-        self.model: RichFeedbackModel = _quickest(native.model)
+        self.model: RichFeedbackModel = quickest(native.model)
         self.settings: Settings = native.settings
         self.params: Any = jax.device_put(dict(native.params))
         self.encoder = Encoder(
@@ -194,11 +194,11 @@ class Predictor:
         return suffix_probabilities(self.model.keyword_logits(params, memory, inputs), choices)
 
 
-def _quickest(model: RichFeedbackModel) -> RichFeedbackModel:
+def quickest(model: RichFeedbackModel) -> RichFeedbackModel:
     """The model, its convolutions computed as is quickest on the default device; the same to rounding."""
     if jax.default_backend() != "cpu" or model.config.dtype != "float32":
         return model
-    return dataclasses.replace(model, config=dataclasses.replace(model.config, convolution=WINOGRAD))
+    return dataclasses.replace(model, config=dataclasses.replace(model.config, convolution=MATMUL))
 
 
 def _bucket(count: int, most: int | None) -> int:

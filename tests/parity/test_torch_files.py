@@ -5,10 +5,11 @@ import dataclasses
 import ml_dtypes
 import numpy as np
 import pytest
-import safetensors.torch
 
 torch = pytest.importorskip("torch")
 pytest.importorskip("transformers")
+
+import safetensors.torch  # noqa: E402
 
 from richhf import cli  # noqa: E402
 from richhf.models import T5Config  # noqa: E402
