@@ -180,8 +180,15 @@ class ScoreHead(nn.Module):
         """Predicts scores."""
         config, types = self.config, {"dtype": self.dtype, "param_dtype": self.param_dtype}
         for i, width in enumerate(config.conv_widths):
-            layout = {"kernel": config.kernel, "padding": config.padding, "method": self.convolution}
-            x = Conv(width, **layout, name=f"conv_{i}", **types)(x)
+            conv = Conv(
+                width,
+                config.kernel,
+                padding=config.padding,
+                method=self.convolution,
+                name=f"conv_{i}",
+                **types,
+            )
+            x = conv(x)
             x = NormAndReLU(config.norm_before_relu, config.eps, name=f"conv_{i}_post", **types)(x)
         x = x.mean(axis=(1, 2)) if config.pool == MEAN else x.reshape(x.shape[0], -1)
         for i, width in enumerate(config.dense_widths):
