@@ -40,7 +40,7 @@ class Predictor:
 
     def __init__(self, native: NativeModel):
         """A predictor on the default device; nothing is compiled yet."""
-        self.model: RichFeedbackModel = quickest(native.model)
+        self.model: RichFeedbackModel = native.model
         self.settings: Settings = native.settings
         self.params: Any = jax.device_put(dict(native.params))
         self.encoder = Encoder(
@@ -51,7 +51,9 @@ class Predictor:
             see_prompt=self.settings.see_prompt,
         )
         # Each of these keeps what it has compiled; jax.jit tells shapes (the buckets of batches) apart.
-        self._predict = jax.jit(self.model.predict_with_memory, static_argnames=("outputs", "beams"))
+        self._predict = jax.jit(
+            quickest(self.model).predict_with_memory, static_argnames=("outputs", "beams")
+        )
         self._confidences = jax.jit(self._suffix_probabilities)
 
     def __call__(
