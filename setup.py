@@ -22,6 +22,13 @@ TRAIN = [
     "tensorflow-datasets>=4.9.10",
 ]
 
+# TensorFlow writes SavedModels, ONNX Runtime runs what is written for it.
+EXPORT = [
+    "onnx>=1.20",
+    "onnxruntime>=1.24",
+    "tensorflow>=2.21,<2.22",
+]
+
 TEST = [
     "beartype>=0.22",
     "hypothesis>=6.100",
@@ -58,11 +65,11 @@ setuptools.setup(
     ],
     extras_require={
         "train": TRAIN,
-        "export": ["orbax-export>=0.0.8"],
+        "export": EXPORT,
         "tpu": ["jax[tpu]>=0.10.2,<0.11"],
         "cuda": ["jax[cuda13]>=0.10.2,<0.11"],
-        "test": [*TRAIN, *TEST],
-        "parity": [*TRAIN, *TEST, "torch>=2.13,<2.14", "transformers>=5"],
+        "test": [*TRAIN, *EXPORT, *TEST],
+        "parity": [*TRAIN, *EXPORT, *TEST, "torch>=2.13,<2.14", "transformers>=5"],
     },
     entry_points={"console_scripts": ["richhf=richhf.cli:main"]},
 )

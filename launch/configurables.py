@@ -5,6 +5,7 @@ import seqio
 import gin
 import launch.benchmark_job
 import launch.eval_job
+import launch.export_job
 import launch.infer_job
 import launch.input_benchmark
 import launch.precompile_job
@@ -55,6 +56,7 @@ SOURCES = {
     "launch": (
         launch.benchmark_job.benchmark,
         launch.eval_job.evaluate,
+        launch.export_job.export_job,
         launch.infer_job.infer_job,
         launch.precompile_job.precompile,
         launch.train_job.train_job,

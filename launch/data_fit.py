@@ -69,13 +69,12 @@ def check_data_fit(model: Any, cfg: DatasetConfig) -> seqio.Task | seqio.Mixture
     return provider
 
 
-def check_vocabulary(provider: seqio.Task | seqio.Mixture, model_dir: str | Path) -> None:
+def check_vocabulary(provider: seqio.Task | seqio.Mixture, kept: Path) -> None:
     """Raises ValueError where a task's vocabulary is not the one that a run was trained with.
 
-    Known is what `keep_vocabulary` kept; other vocabularies than SentencePiece's are not compared.
+    Known is the file that `keep_vocabulary` kept; other vocabularies than SentencePiece's are not compared.
     """
     vocabulary = provider.output_features["inputs"].vocabulary
-    kept = Path(model_dir) / VOCABULARY_FILE
     if not isinstance(vocabulary, seqio.SentencePieceVocabulary) or not kept.exists():
         return
     trained = seqio.SentencePieceVocabulary(str(kept))

@@ -15,7 +15,14 @@ from jax.experimental import multihost_utils
 
 from launch.checkpoint_source import load_weights, step_number
 from launch.checkpoint_steps import ALL, FOLLOW, check_step, checkpoint_folders, find_run
-from launch.data_fit import check_data_fit, check_rows, check_vocabulary, explained_reading, register_task
+from launch.data_fit import (
+    VOCABULARY_FILE,
+    check_data_fit,
+    check_rows,
+    check_vocabulary,
+    explained_reading,
+    register_task,
+)
 from launch.eval_program import EvalProgram
 from launch.eval_results import Results
 from launch.gin_config import AS_TRAINED, CONFIG_FILE, check_recorded
@@ -194,7 +201,7 @@ def is_deleted(folder: Path) -> bool:
 
 def check_trained_alike(provider: seqio.Task | seqio.Mixture, run_dir: Path) -> None:
     """Checks vocabulary and settings against those that a run was trained with, as far as it has begun."""
-    check_vocabulary(provider, run_dir)
+    check_vocabulary(provider, run_dir / VOCABULARY_FILE)
     check_recorded(AS_TRAINED, run_dir / CONFIG_FILE)
 
 

@@ -7,7 +7,7 @@ from launch.gin_config import ConfigError
 
 PLACES = (
     *("MODEL_DIR", "INITIAL_CHECKPOINT_PATH", "CHECKPOINT", "EVAL_OUTPUT_DIR", "OUTPUT_DIR", "DATA_DIR"),
-    *("INPUT", "TABLE", "VOCABULARY_FILE"),
+    *("INPUT", "TABLE", "VOCABULARY_FILE", "EXPORT_DIR"),
 )
 """Macros that name a folder or a file. (A vocabulary of training may be at gs://: SeqIO reads it.)"""
 
@@ -21,10 +21,18 @@ def check_places(macros: Mapping[str, Any]) -> None:
       macros: values of a configuration by name.
     """
     for name in PLACES:
-        value = macros.get(name)
-        if isinstance(value, str) and "://" in value:
+        for value in _paths(macros.get(name)):
+            if "://" not in value:
+                continue
             bucket, _, path = value.partition("://")[2].partition("/")
             raise ConfigError(
                 f"{name} is {value}, expected a path: mount the bucket {bucket} and give "
                 f"--gin.{name}=MOUNT/{path or name.lower()} (launch/README.md says how)."
             )
+
+
+def _paths(value: Any) -> list[str]:
+    """The path or paths in a value: one, several, or some by name."""
+    several = value.values() if isinstance(value, Mapping) else value
+    several = several if isinstance(value, Mapping | list | tuple) else [value]
+    return [path for path in several if isinstance(path, str)]

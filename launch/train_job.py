@@ -5,11 +5,12 @@ from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+import jax
 import numpy as np
 
 import gin
-from launch.checkpoint_source import find_weights, read_weights, run_folder
 from launch.data_fit import (
+    VOCABULARY_FILE,
     check_data_fit,
     check_map_size,
     check_rows,
@@ -19,6 +20,7 @@ from launch.data_fit import (
     register_task,
 )
 from launch.gin_config import AS_TRAINED, CONFIG_FILE, check_recorded, macros
+from launch.initial_weights import Given, InitialWeights, find_vocabularies
 from launch.panels import Panels
 from launch.training_plan import print_plan
 from richhf.atomic import atomic_path
@@ -26,6 +28,7 @@ from richhf.data.datasets import DatasetConfig, eval_batches
 from richhf.data.training_stream import train_iterator
 from richhf.inference.load import MODEL_FILE
 from richhf.pretrained.native import Settings, describe_model
+from richhf.training.checkpoints import has_checkpoints
 from richhf.training.partitioning import Partitioner
 
 
@@ -38,7 +41,7 @@ def train_job(
     register_tasks: Callable[[], Any] | None = None,
     partitioner: Partitioner | None = None,
     train_eval_dataset_cfg: DatasetConfig | None = None,
-    initial_checkpoint_path: str | None = None,
+    initial_checkpoint_path: Given | None = None,
     num_panels: int = 4,
     dry_run: str = "",
 ) -> Any:
@@ -56,19 +59,22 @@ def train_job(
       register_tasks: registers the tasks over their data folder.
       partitioner: where arrays live; None splits batches over all devices.
       train_eval_dataset_cfg: what to measure the losses on during training; None: nothing.
-      initial_checkpoint_path: a run to start from, ours or T5X's, trained with the same vocabulary.
+      initial_checkpoint_path: what to start from (not when going on): a run, ours or T5X's, with the same
+        vocabulary; or weights of any make for the parts that they cover (`launch.initial_weights`), also
+        several: a list, or paths by part.
       num_panels: how many of its images are drawn for TensorBoard at each evaluation, if there
         are true maps.
       dry_run: print the plan for these devices (see `launch.dry_run`) instead of training.
     """
     register_task(register_tasks, train_dataset_cfg)
     provider = check_data_fit(model, train_dataset_cfg)
-    check_vocabulary(provider, model_dir)
+    check_vocabulary(provider, Path(model_dir) / VOCABULARY_FILE)
     check_recorded(AS_TRAINED, Path(model_dir) / CONFIG_FILE)
-    if initial_checkpoint_path:
-        initial_dir = run_folder(find_weights(initial_checkpoint_path))
-        check_vocabulary(provider, initial_dir)
-        check_recorded(("SCAN_LAYERS",), initial_dir / CONFIG_FILE)
+    initial = None
+    if initial_checkpoint_path and not has_checkpoints(model_dir):
+        for file in find_vocabularies(initial_checkpoint_path):
+            check_vocabulary(provider, file)
+        initial = InitialWeights(initial_checkpoint_path, model)
     partitioner = partitioner or Partitioner()
     if train_eval_dataset_cfg:
         check_data_fit(model, train_eval_dataset_cfg)
@@ -80,11 +86,12 @@ def train_job(
     for given in (train_dataset_cfg, train_eval_dataset_cfg):
         if given and has_maps:
             check_map_size(model, given.task_feature_lengths)
-    settings: dict[str, Any] = {
-        "partitioner": partitioner,
-        "initial_checkpoint_path": initial_checkpoint_path,
-        "read_initial": read_weights,
-    }
+    settings: dict[str, Any] = {"partitioner": partitioner}
+    if initial:
+        settings |= {
+            "initial_checkpoint_path": str(initial.paths[0]),
+            "read_initial": lambda _: initial.take(),
+        }
     if train_eval_dataset_cfg:
         cfg, share = train_eval_dataset_cfg, partitioner.share
         settings["eval_batches"] = {cfg.split: lambda: counted_batches(cfg, share)}
@@ -92,7 +99,9 @@ def train_job(
             settings["image_panels"] = Panels(model, lambda: next(counted_batches(cfg, share)), num_panels)
     if dry_run:
         cfgs = train_dataset_cfg, train_eval_dataset_cfg
-        return print_plan(model, model_dir, train, iterator, cfgs, settings, dry_run)
+        return print_plan(model, model_dir, train, iterator, cfgs, settings, dry_run, initial)
+    if initial and jax.process_index() == 0:
+        print(*initial.lines, sep="\n", flush=True)
 
     def on_ready():
         config = gin.operative_config_str()

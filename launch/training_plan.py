@@ -10,10 +10,10 @@ from typing import Any
 
 import jax
 
-from launch.checkpoint_source import find_weights, read_weights
 from launch.chips import GIB
 from launch.dry_run import slice_of
 from launch.gin_config import ConfigError
+from launch.initial_weights import InitialWeights
 from launch.precompile_job import train_settings
 from launch.precompile_report import format_bytes
 from richhf.data.dataset_info import INFO, read_info
@@ -24,7 +24,6 @@ from richhf.training.iterator_checkpoint import POSITION
 from richhf.training.partitioning import Partitioner
 from richhf.training.placement import device_bytes, placements
 from richhf.training.programs import initializer
-from richhf.training.saved_shapes import check_same
 from richhf.training.train_state import TrainState
 
 WIDTH = 110
@@ -49,6 +48,7 @@ def print_plan(
     cfgs: tuple[DatasetConfig, DatasetConfig | None],
     given: Mapping[str, Any],
     where: str,
+    initial: InitialWeights | None = None,
 ) -> None:
     """Checks what is left to check before compiling, and prints the plan.
 
@@ -58,8 +58,9 @@ def print_plan(
       train: what would train it, with its settings bound.
       iterator: the training stream; moved to where it would go on.
       cfgs: of training and of the evaluation in it, or None.
-      given: train's partitioner, initial_checkpoint_path and what else the job gives it.
+      given: train's partitioner and what else the job gives it.
       where: the value of --dry-run.
+      initial: what a new run would start from.
 
     Raises:
       ValueError: settings that cannot work.
@@ -73,7 +74,6 @@ def print_plan(
     types = {name: spec.dtype for name, spec in iterator.element_spec.items()}
     optimizer, ema_decay = settings["optimizer"], settings["ema_decay"]
     _, target = initializer(model, optimizer, partitioner, shapes, types, ema_decay)
-    initial = given["initial_checkpoint_path"]
     start = start_line(target, model_dir, initial, iterator, settings["total_steps"])
     lines = {
         "model": model_line(model, target.params),
@@ -162,22 +162,21 @@ def steps_line(cfg: DatasetConfig, settings: Mapping[str, Any]) -> str:
 def start_line(
     target: TrainState,
     model_dir: str,
-    initial_checkpoint_path: str | None,
+    initial: InitialWeights | None,
     iterator: Any,
     total_steps: int,
 ) -> str:
-    """Where training would start; of a checkpoint to go on from the shapes are read, of another the weights.
+    """Where training would start; of a checkpoint to go on from the shapes are read.
 
     Raises:
       ValueError: it does not fit the model, or its data come in another order.
     """
     going_on = has_checkpoints(model_dir)
-    if not going_on and not initial_checkpoint_path:
+    if not going_on and initial is None:
         return f"new, at step 0 ({model_dir} has no checkpoint)"
-    if not going_on:
-        folder = find_weights(str(initial_checkpoint_path))
-        check_same(read_weights(folder), target.params, f"the checkpoint {folder}")
-        return f"new, at step 0 with the parameters of {folder}"
+    if initial is not None:
+        fresh = f"; fresh: {', '.join(initial.fresh)}" if initial.fresh else ""
+        return f"new, at step 0 with the parameters of {' and '.join(map(str, initial.paths))}{fresh}"
     folder = find_checkpoint(model_dir)
     check_fits(folder, target)
     iterator.restore(folder / "iterator" / POSITION)

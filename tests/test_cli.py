@@ -57,7 +57,7 @@ def test_an_error_is_one_line_on_stderr(tmp_path, capsys):
     ("argv", "message"),
     [
         (["inspcet", "x"], "unknown command 'inspcet'; did you mean 'inspect'?"),
-        (["x"], "unknown command 'x'; expected one of synthesize, prepare, predict, inspect"),
+        (["x"], "unknown command 'x'; expected one of synthesize, prepare, predict, inspect, convert"),
         (["inspect", "x", "--strct"], "unknown argument '--strct'; did you mean '--strict'?"),
         (["synthesize", "x", "--sed=3"], "unknown argument '--sed'; did you mean '--seed'?"),
         (["synthesize", "x", "--tra", "3"], "unknown argument '--tra'; did you mean '--train'?"),

@@ -2,7 +2,8 @@
 
 Every metric takes `[b h w]` maps in [0, 1] and returns one value a map, nan where the metric has no meaning.
 NumPy arrays are measured on the host in float64; JAX arrays where they lie, in float32, also inside a jitted
-function: there values cannot be checked, only shapes. Both go through the same lines and agree to 1e-5.
+function: there values cannot be checked, only shapes. Both go through the same lines (but for AUC-Judd, where
+the host is faster by another way) and agree to 1e-5.
 Degenerate maps:
 
 | | mse | cc | kld | sim | nss | auc_judd |
@@ -15,12 +16,13 @@ The truth's fault is nan and the sample is left out of the mean; a prediction wi
 with the value of chance, so that a model cannot gain by predicting constant maps.
 """
 
+import math
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Float, Real
+from jaxtyping import Array, Bool, Float, Real
 
 EPS = 1e-8
 _SLACK = 1e-6  # float32 rounding of a bilinear resize may pass 1 by this much
@@ -136,22 +138,44 @@ def auc_judd(pred: Maps, true: Maps) -> PerMap:
     Returns:
       `[b]` in [0, 1]; 0.5 for a constant prediction; nan if no pixel or every pixel has truth > 0.
     """
-    xp, pred, true = _pixels(pred, true)
-    positive = true > 0
+    given = pred
+    xp, pred, true = _pixels(given, true)
+    positive: Any = true > 0
+    if xp is np:
+        # As given: narrower numbers are sorted sooner than float64, and stand in the same order.
+        values = np.asarray(given).reshape(positive.shape)
+        return np.array([_area(*pair) for pair in zip(values, positive, strict=True)])
+    return _areas(pred, positive)
+
+
+def _area(pred: Real[np.ndarray, " p"], positive: Bool[np.ndarray, " p"]) -> float:
+    """AUC-Judd of one map on the host."""
+    hits, others = pred[positive], np.sort(pred[~positive])
+    if not hits.size or not others.size:
+        return math.nan
+    thresholds, equal = np.unique(hits, return_counts=True)
+    alarms = others.size - np.searchsorted(others, thresholds)
+    x = np.concatenate([[0], alarms[::-1], [others.size]]) / others.size
+    y = np.concatenate([[0], np.cumsum(equal[::-1]), [hits.size]]) / hits.size
+    return float(np.trapezoid(y, x))
+
+
+def _areas(pred: Any, positive: Bool[Array, "b p"]) -> PerMap:
+    """AUC-Judd of each map on a device, where no array may be of a size that values decide."""
     # Bits of floats from 0 up are ordered as their values; the last bit tells pixels with truth 0, which thus
     # come first among equal values when all are sorted from the highest prediction down.
-    bits = xp.where(pred > 0, pred, 0).astype(pred.dtype).view(xp.int64 if xp is np else xp.int32)
-    keys = ~xp.sort(~(2 * bits + ~positive), axis=1)
+    bits = jnp.where(pred > 0, pred, 0).view(jnp.int32)
+    keys = ~jnp.sort(~(2 * bits + ~positive), axis=1)
     hit = keys % 2 == 0
-    hits, alarms = (_counts(xp, mask) for mask in (hit, ~hit))
+    hits, alarms = (_counts(mask) for mask in (hit, ~hit))
     # The last hit of each value is a point of the curve; between points the last one stays.
-    point = hit & xp.concatenate([keys[:, 1:] != keys[:, :-1], xp.ones_like(hit[:, :1])], axis=1)
-    x, y = (_running_max(xp, xp.where(point, count, 0)) for count in (alarms, hits))
-    widths, heights = _with_zero(xp, x), _with_zero(xp, y)
-    area = xp.sum((widths[:, 1:] - widths[:, :-1]) * (heights[:, 1:] + heights[:, :-1]), axis=1)
+    point = hit & jnp.concatenate([keys[:, 1:] != keys[:, :-1], jnp.ones_like(hit[:, :1])], axis=1)
+    x, y = (jax.lax.cummax(jnp.where(point, count, 0), axis=1) for count in (alarms, hits))
+    widths, heights = _with_zero(x), _with_zero(y)
+    area = jnp.sum((widths[:, 1:] - widths[:, :-1]) * (heights[:, 1:] + heights[:, :-1]), axis=1)
     positives, others = hits[:, -1], alarms[:, -1]
-    area = area / xp.maximum(2 * positives * others, 1) + 1 - x[:, -1] / xp.maximum(others, 1)
-    return xp.where((positives > 0) & (others > 0), area, xp.nan)
+    area = area / jnp.maximum(2 * positives * others, 1) + 1 - x[:, -1] / jnp.maximum(others, 1)
+    return jnp.where((positives > 0) & (others > 0), area, jnp.nan)
 
 
 METRICS = {"mse": mse, "cc": cc, "kld": kld, "sim": sim, "nss": nss, "auc_judd": auc_judd}
@@ -232,14 +256,10 @@ def _normalised(xp: Any, maps: Pixels) -> Pixels:
     return xp.where(total > 0, maps / xp.where(total > 0, total, 1.0), uniform)
 
 
-def _counts(xp: Any, mask: Any) -> Pixels:
-    """How often mask is true up to each pixel; floats, exact up to 2^24 pixels in float32."""
-    return xp.cumsum(mask, axis=1, dtype=xp.int32).astype(xp.float64 if xp is np else xp.float32)
+def _counts(mask: Bool[Array, "b p"]) -> Float[Array, "b p"]:
+    """How often mask is true up to each pixel; exact up to 2^24 pixels."""
+    return jnp.cumsum(mask, axis=1, dtype=jnp.int32).astype(jnp.float32)
 
 
-def _running_max(xp: Any, values: Any) -> Any:
-    return np.maximum.accumulate(values, axis=1) if xp is np else jax.lax.cummax(values, axis=1)
-
-
-def _with_zero(xp: Any, values: Pixels) -> Any:
-    return xp.concatenate([xp.zeros_like(values[:, :1]), values], axis=1)
+def _with_zero(values: Float[Array, "b p"]) -> Float[Array, "b p1"]:
+    return jnp.concatenate([jnp.zeros_like(values[:, :1]), values], axis=1)

@@ -1,5 +1,6 @@
 """Feedback on images in one call: `predictor(images, prompts)`."""
 
+import dataclasses
 import functools
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
@@ -17,6 +18,7 @@ from richhf.inference.pictures import quiet_decoding
 from richhf.inference.predictions import KINDS, asked_outputs, read_prediction
 from richhf.inference.reward import Score, score_pixels
 from richhf.inference.vocabulary import Vocabulary
+from richhf.models.convolution import MATMUL
 from richhf.models.model import RichFeedbackModel
 from richhf.pretrained.native import NativeModel, Settings
 
@@ -49,7 +51,9 @@ class Predictor:
             see_prompt=self.settings.see_prompt,
         )
         # Each of these keeps what it has compiled; jax.jit tells shapes (the buckets of batches) apart.
-        self._predict = jax.jit(self.model.predict_with_memory, static_argnames=("outputs", "beams"))
+        self._predict = jax.jit(
+            quickest(self.model).predict_with_memory, static_argnames=("outputs", "beams")
+        )
         self._confidences = jax.jit(self._suffix_probabilities)
 
     def __call__(
@@ -190,6 +194,13 @@ class Predictor:
         self, params: Mapping[str, Any], memory: Any, inputs: Array, choices: tuple[Array, Array, Array]
     ) -> Float[Array, "b k"]:
         return suffix_probabilities(self.model.keyword_logits(params, memory, inputs), choices)
+
+
+def quickest(model: RichFeedbackModel) -> RichFeedbackModel:
+    """The model, its convolutions computed as is quickest on the default device; the same to rounding."""
+    if jax.default_backend() != "cpu" or model.config.dtype != "float32":
+        return model
+    return dataclasses.replace(model, config=dataclasses.replace(model.config, convolution=MATMUL))
 
 
 def _bucket(count: int, most: int | None) -> int:

@@ -15,14 +15,14 @@ Step = Callable[[Array, Array, Any], tuple[Array, Any]]
 
 
 def decode_greedily(
-    step: Step, cache: Any, *, batch: int, length: int, eos_id: int = EOS_ID
+    step: Step, cache: Any, *, batch: Any, length: int, eos_id: int = EOS_ID
 ) -> tuple[Int[Array, "b k"], Float[Array, "b k"]]:
     """Takes the likeliest token, step by step, until all rows have ended or `length` is reached.
 
     Args:
         step: (tokens [b], position [], cache) -> (logits [b v], cache) of the next token.
         cache: what `step` keeps; any pytree of arrays of fixed shape.
-        batch: number of rows.
+        batch: number of rows; a symbol where `jax.export` leaves it open.
         length: number of tokens a row at most.
         eos_id: the token that ends a row; it is kept in the result.
 

@@ -112,12 +112,13 @@ def analytic_flops(
     keywords = input_shapes["decoder_input_tokens"][1] if "decoder_input_tokens" in input_shapes else 0
     rows = 1 if config.variant == MULTI_HEAD else len(outputs)
     grid, d_model = config.vit.grid, config.t5.d_model
+    visual = grid**2 + config.encode_class_token
     memory = length + grid**2 * (config.decoder_attends_to == IMAGE_AND_TEXT)
     asked = KEYWORDS in outputs
     flops = {
         "vit": _vit(config.vit),
-        "visual_token_projection": _dense(grid**2, config.vit.width, d_model),
-        "t5_encoder": rows * _t5_encoder(config.t5, grid**2 + length),
+        "visual_token_projection": _dense(visual, config.vit.width, d_model),
+        "t5_encoder": rows * _t5_encoder(config.t5, visual + length),
         "t5_decoder": _t5_decoder(config.t5, keywords, memory) if asked and keywords else 0,
         "heatmap_heads": len({*HEATMAPS} & {*outputs}) * _heatmap_head(config.heatmap_head, grid, d_model),
         "score_heads": len({*SCORES} & {*outputs}) * _score_head(config.score_head, grid, d_model),

@@ -14,7 +14,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from richhf.models.choices import check_choice
-from richhf.models.convolution import CONV_AXES, Conv, UpConv
+from richhf.models.convolution import CONV_AXES, DIRECT, Conv, UpConv
 from richhf.models.layers import Dense, RMSNorm
 
 FLATTEN = "flatten"
@@ -103,6 +103,7 @@ class ResidualBlock(nn.Module):
 
     convs: int
     eps: float
+    convolution: str = DIRECT
     dtype: Any = jnp.float32
     param_dtype: Any = jnp.float32
 
@@ -112,16 +113,24 @@ class ResidualBlock(nn.Module):
         types = {"dtype": self.dtype, "param_dtype": self.param_dtype}
         y = x
         for i in range(self.convs):
-            y = Conv(x.shape[-1], name=f"conv_{i}", **types)(jax.nn.relu(y) if i else y)
+            conv = Conv(x.shape[-1], method=self.convolution, name=f"conv_{i}", **types)
+            y = conv(jax.nn.relu(y) if i else y)
             y = RMSNorm(self.eps, "conv_out", name=f"norm_{i}", **types)(y)
         return jax.nn.relu(x + y)
 
 
 class HeatmapHead(nn.Module):
-    """Feature maps to maps of logits; `remat` keeps only the input of each residual block for gradients."""
+    """Feature maps to maps of logits.
+
+    Attributes:
+        config: its layout.
+        remat: keeps only the input of each residual block for gradients.
+        convolution: how its convolutions are computed (`Conv.method`).
+    """
 
     config: HeatmapHeadConfig
     remat: bool = False
+    convolution: str = DIRECT
     dtype: Any = jnp.float32
     param_dtype: Any = jnp.float32
 
@@ -129,16 +138,19 @@ class HeatmapHead(nn.Module):
     def __call__(self, x: Float[Array, "b h w c"]) -> Float[Array, "b h2 w2"]:
         """Predicts maps; their side is `HeatmapHeadConfig.map_size` of the feature map's."""
         config, types = self.config, {"dtype": self.dtype, "param_dtype": self.param_dtype}
-        residual_block = nn.remat(ResidualBlock) if self.remat else ResidualBlock
+        residual_block, method = nn.remat(ResidualBlock) if self.remat else ResidualBlock, self.convolution
         for i, width in enumerate(config.conv_widths):
-            x = Conv(width, name=f"conv_{i}", **types)(x)
+            x = Conv(width, method=method, name=f"conv_{i}", **types)(x)
             x = NormAndReLU(config.norm_before_relu, config.eps, name=f"conv_{i}_post", **types)(x)
         for i, width in enumerate(config.deconv_widths):
             x = UpConv(width, name=f"deconv_{i}", **types)(x)
             x = NormAndReLU(True, config.eps, name=f"deconv_{i}_post", **types)(x)
             if config.residual_convs:
-                x = residual_block(config.residual_convs, config.eps, name=f"residual_{i}", **types)(x)
-        x = jax.nn.relu(Conv(config.final_width, name="final", **types)(x))
+                block = residual_block(
+                    config.residual_convs, config.eps, method, name=f"residual_{i}", **types
+                )
+                x = block(x)
+        x = jax.nn.relu(Conv(config.final_width, method=method, name="final", **types)(x))
         start = math.log(config.initial_value / (1 - config.initial_value))
         logits = Conv(
             1,
@@ -151,9 +163,15 @@ class HeatmapHead(nn.Module):
 
 
 class ScoreHead(nn.Module):
-    """Feature maps to one logit each."""
+    """Feature maps to one logit each.
+
+    Attributes:
+        config: its layout.
+        convolution: how its convolutions are computed (`Conv.method`).
+    """
 
     config: ScoreHeadConfig
+    convolution: str = DIRECT
     dtype: Any = jnp.float32
     param_dtype: Any = jnp.float32
 
@@ -162,7 +180,15 @@ class ScoreHead(nn.Module):
         """Predicts scores."""
         config, types = self.config, {"dtype": self.dtype, "param_dtype": self.param_dtype}
         for i, width in enumerate(config.conv_widths):
-            x = Conv(width, config.kernel, padding=config.padding, name=f"conv_{i}", **types)(x)
+            conv = Conv(
+                width,
+                config.kernel,
+                padding=config.padding,
+                method=self.convolution,
+                name=f"conv_{i}",
+                **types,
+            )
+            x = conv(x)
             x = NormAndReLU(config.norm_before_relu, config.eps, name=f"conv_{i}_post", **types)(x)
         x = x.mean(axis=(1, 2)) if config.pool == MEAN else x.reshape(x.shape[0], -1)
         for i, width in enumerate(config.dense_widths):

@@ -9,11 +9,11 @@ import flax.linen as nn
 import flax.struct
 import jax
 import jax.numpy as jnp
-import numpy as np
 from jaxtyping import Array, Bool, Float, Int, UInt8
 
 from richhf.feedback import AUGMENTED_PROMPT, HEATMAPS, KEYWORDS, MULTI_HEAD, OUTPUTS, SCORES, VARIANTS
 from richhf.models.choices import check_choice
+from richhf.models.convolution import DIRECT, MATMUL
 from richhf.models.heads import HeatmapHead, HeatmapHeadConfig, ScoreHead, ScoreHeadConfig
 from richhf.models.layers import Dense
 from richhf.models.stack import StackOptions
@@ -36,6 +36,8 @@ class RAHFConfig:
         variant: "multi_head" (one prompt row, a head for each output) or "augmented_prompt" (a row for each
             output with its task string, heads shared by kind).
         decoder_attends_to: "image_and_text" (the paper) or "text" (the author's code).
+        encode_class_token: T5's encoder sees the ViT's class token too, before the image's tokens (the
+            author's code); it is no part of the feature map, nor seen by the decoder.
         vit: image encoder.
         t5: text model.
         heatmap_head: layout of the heatmap heads.
@@ -55,10 +57,13 @@ class RAHFConfig:
             ViT's blocks, T5's layers and the heatmap heads' residual blocks only the input is kept.
         scan_layers: runs ViT's blocks and T5's layers by a scan, which compiles sooner; the parameters are
             then stacked (`richhf.models.stack_layers`).
+        convolution: how the heads' convolutions are computed: "direct", or as matrix products, "matmul": the
+            same to rounding and faster on CPUs, in float32 (`Conv.method`). The parameters are the same.
     """
 
     variant: str = MULTI_HEAD
     decoder_attends_to: str = IMAGE_AND_TEXT
+    encode_class_token: bool = False
     vit: ViTConfig = dataclasses.field(default_factory=ViTConfig)
     t5: T5Config = dataclasses.field(default_factory=T5Config)
     heatmap_head: HeatmapHeadConfig = dataclasses.field(default_factory=HeatmapHeadConfig)
@@ -69,6 +74,7 @@ class RAHFConfig:
     param_dtype: str = "float32"
     remat: str = NO_REMAT
     scan_layers: bool = False
+    convolution: str = DIRECT
 
     def __post_init__(self):
         check_choice("RAHFConfig.variant", self.variant, VARIANTS)
@@ -76,6 +82,17 @@ class RAHFConfig:
         check_choice("RAHFConfig.dtype", self.dtype, ("float32", "bfloat16", "float16"))
         check_choice("RAHFConfig.param_dtype", self.param_dtype, ("float32", "bfloat16", "float16"))
         check_choice("RAHFConfig.remat", self.remat, (NO_REMAT, BLOCKS))
+        if self.encode_class_token and not self.vit.class_token:
+            raise ValueError(
+                "RAHFConfig.encode_class_token is on, but the ViT has no class token; set "
+                "ViTConfig.class_token, or leave both off."
+            )
+        check_choice("RAHFConfig.convolution", self.convolution, (DIRECT, MATMUL))
+        if self.convolution == MATMUL and self.dtype != "float32":
+            raise ValueError(
+                f"RAHFConfig.convolution is {MATMUL!r} and dtype {self.dtype!r}; Winograd's sums lose too "
+                f"much below float32. Set dtype to 'float32' or convolution to {DIRECT!r}."
+            )
 
     @property
     def rows(self) -> int:
@@ -154,11 +171,16 @@ class RAHF(nn.Module):
         self.visual_token_projection = Dense(config.t5.d_model, ("joined_kv", "embed"), **types)
         self.t5 = T5(config.t5, stack, **types)
         if config.variant == MULTI_HEAD:
-            self.heatmap_heads = {name: HeatmapHead(config.heatmap_head, remat, **types) for name in HEATMAPS}
-            self.score_heads = {name: ScoreHead(config.score_head, **types) for name in SCORES}
+            self.heatmap_heads = {
+                name: HeatmapHead(config.heatmap_head, remat, config.convolution, **types)
+                for name in HEATMAPS
+            }
+            self.score_heads = {
+                name: ScoreHead(config.score_head, config.convolution, **types) for name in SCORES
+            }
         else:
-            self.heatmap_head = HeatmapHead(config.heatmap_head, remat, **types)
-            self.score_head = ScoreHead(config.score_head, **types)
+            self.heatmap_head = HeatmapHead(config.heatmap_head, remat, config.convolution, **types)
+            self.score_head = ScoreHead(config.score_head, config.convolution, **types)
         param_dtype = types["param_dtype"]
         if config.word_head:
             self.word_head = Dense(1, ("embed", None), param_dtype=param_dtype)
@@ -195,7 +217,8 @@ class RAHF(nn.Module):
                 f"encoder_input_tokens has {encoder_input_tokens.shape[1]} rows an image; the variant "
                 f"{self.config.variant} takes {self.config.rows}. Task and model must be of one variant."
             )
-        seen = self.vit(scale_image(image), train=train)
+        with_class = self.config.encode_class_token
+        seen = self.vit(scale_image(image), train=train, keep_class_token=with_class)
         features, text, mask = self._encode(seen, encoder_input_tokens, outputs, train)
         row_of = dict.fromkeys(outputs, 0)
         if self.config.variant == AUGMENTED_PROMPT:
@@ -216,9 +239,9 @@ class RAHF(nn.Module):
         if self.config.word_head:
             result = result.replace(word_logits=self.word_head(text)[..., 0])
         if self.config.image_word_head:
-            logits = self.image_word_head(seen)
+            logits = self.image_word_head(seen[:, int(with_class) :])
             # The logarithm of the patches' mean odds: one patch that is sure is enough.
-            logits = jax.nn.logsumexp(logits, axis=1) - math.log(seen.shape[1])
+            logits = jax.nn.logsumexp(logits, axis=1) - math.log(logits.shape[1])
             result = result.replace(image_word_logits=logits)
         return result.replace(memory=memory)
 
@@ -248,18 +271,18 @@ class RAHF(nn.Module):
         visual = jnp.broadcast_to(visual[:, None], (b, t, n, d))
         joined = jnp.concatenate([visual, self.t5.embed(tokens)], axis=2)
         mask = tokens > 0
-        present = jnp.concatenate([np.ones((b, t, n), bool), mask], axis=2)
+        present = jnp.concatenate([jnp.ones((b, t, n), bool), mask], axis=2)
         joined, present = joined.reshape(b * t, n + length, d), present.reshape(b * t, n + length)
         encoded = self.t5.encode(joined, present, train=train).reshape(b, t, n + length, d)
-        grid = self.config.vit.grid
-        return encoded[:, :, :n].reshape(b, t, grid, grid, d), encoded[:, :, n:], mask
+        grid, first = self.config.vit.grid, int(self.config.encode_class_token)
+        return encoded[:, :, first:n].reshape(b, t, grid, grid, d), encoded[:, :, n:], mask
 
     def _memory(self, features: Array, text: Array, mask: Array) -> Memory:
         if self.config.decoder_attends_to == TEXT:
             return Memory(text, mask)
         visual = features.reshape(features.shape[0], -1, features.shape[-1])
         tokens = jnp.concatenate([visual, text], axis=1)
-        return Memory(tokens, jnp.concatenate([np.ones(visual.shape[:2], bool), mask], axis=1))
+        return Memory(tokens, jnp.concatenate([jnp.ones(visual.shape[:2], bool), mask], axis=1))
 
     def _heatmap_head(self, name: str | None, features: Array) -> Array:
         return (self.heatmap_heads[name] if name else self.heatmap_head)(features)

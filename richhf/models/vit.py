@@ -7,6 +7,7 @@ from typing import Any
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jaxtyping import Array, Float
 
 from richhf.models.attention import MultiHeadAttention
@@ -27,7 +28,10 @@ class ViTConfig:
         num_heads: number of attention heads.
         mlp_width: hidden width of a block's MLP.
         eps: epsilon of the layer norms (1e-6; 1e-12 in Hugging Face's conversions).
-        class_token: keeps the class token of a pretrained ViT in the encoder; it is dropped from the output.
+        class_token: keeps the class token of a pretrained ViT in the encoder; it is dropped from the output,
+            unless the output with it is asked for.
+        approximate_gelu: the tanh form of GELU (big_vision's and augreg's ViTs) instead of the exact one
+            (Hugging Face's).
         stem_widths: channels of 3x3 convolutions with ReLU before the patches (Xiao et al. 2021, "Early
             convolutions help transformers see better"); () is the plain ViT.
         stem_strides: a stride for each of them; () means one, full resolution.
@@ -43,6 +47,7 @@ class ViTConfig:
     mlp_width: int = 3072
     eps: float = 1e-6
     class_token: bool = False
+    approximate_gelu: bool = False
     stem_widths: tuple[int, ...] = ()
     stem_strides: tuple[int, ...] = ()
     stem_residual: bool = False
@@ -77,16 +82,36 @@ class ViTConfig:
         return tuple(zip(self.stem_widths, self.stem_strides or (1,) * len(self.stem_widths), strict=True))
 
 
+CUBIC = -0.75
+"""Slope parameter of the cubic convolution that position embeddings are resampled by; PyTorch's bicubic."""
+
+
+def _cubic_weights(size: int, new_size: int) -> Float[np.ndarray, "new_size size"]:
+    """Cubic convolution (Keys 1981) of `size` samples; beyond the border the last one counts."""
+    position = (np.arange(new_size) + 0.5) * size / new_size - 0.5
+    first = np.floor(position).astype(int) - 1
+    weights = np.zeros((new_size, size))
+    for tap in range(4):
+        x = np.abs(position - first - tap)
+        near = ((CUBIC + 2) * x - (CUBIC + 3)) * x * x + 1
+        far = CUBIC * (((x - 5) * x + 8) * x - 4)
+        taken = np.clip(first + tap, 0, size - 1)
+        np.add.at(weights, (np.arange(new_size), taken), np.where(x <= 1, near, np.where(x < 2, far, 0)))
+    return weights
+
+
 def resample_position_embedding(
-    embedding: Float[Array, "n d"], grid: tuple[int, int], new_grid: tuple[int, int], method: str = "cubic"
+    embedding: Float[Array, "n d"], grid: tuple[int, int], new_grid: tuple[int, int]
 ) -> Float[Array, "n2 d"]:
     """Moves learned position embeddings (without that of a class token) to another grid of tokens.
+
+    By cubic convolution with pixel centres aligned and without antialiasing: what Hugging Face's ViT computes
+    for images of another size (`interpolate_pos_encoding`).
 
     Args:
         embedding: one embedding a token, row by row.
         grid: rows and columns of tokens now.
         new_grid: rows and columns of tokens wanted.
-        method: of `jax.image.resize`; no antialiasing, as position embeddings are not a picture.
 
     Returns:
         one embedding for each token of the new grid.
@@ -98,8 +123,11 @@ def resample_position_embedding(
         )
     if grid == new_grid:
         return embedding
+    rows, columns = (
+        jnp.asarray(_cubic_weights(*sizes), embedding.dtype) for sizes in zip(grid, new_grid, strict=True)
+    )
     cube = embedding.reshape(*grid, -1)
-    cube = jax.image.resize(cube, (*new_grid, cube.shape[-1]), method, antialias=False)
+    cube = jnp.einsum("yh,xw,hwd->yxd", rows, columns, cube, precision="highest")
     return cube.reshape(math.prod(new_grid), -1)
 
 
@@ -128,7 +156,8 @@ class ViTBlock(nn.Module):
         x = x + dropout(attention.to_self(y))
         y = LayerNorm(config.eps, name="mlp_norm", **types)(x)
         y = constrain(Dense(config.mlp_width, ("embed", "mlp"), name="mlp_in", **types)(y), HIDDEN)
-        y = Dense(config.width, ("mlp", "embed"), name="mlp_out", **types)(jax.nn.gelu(y, approximate=False))
+        y = jax.nn.gelu(y, approximate=config.approximate_gelu)
+        y = Dense(config.width, ("mlp", "embed"), name="mlp_out", **types)(y)
         return constrain(x + dropout(y), STREAM)
 
 
@@ -141,15 +170,18 @@ class ViT(nn.Module):
     param_dtype: Any = jnp.float32
 
     @nn.compact
-    def __call__(self, image: Float[Array, "b h w 3"], *, train: bool = False) -> Float[Array, "b n d"]:
+    def __call__(
+        self, image: Float[Array, "b h w 3"], *, train: bool = False, keep_class_token: bool = False
+    ) -> Float[Array, "b n d"]:
         """Encodes images.
 
         Args:
             image: pixels in [-1, 1], `image_size` on both sides.
             train: whether dropout is on.
+            keep_class_token: gives the class token too, before the others, where the encoder has one.
 
         Returns:
-            normed tokens, without the class token.
+            normed tokens.
         """
         config, types = self.config, {"dtype": self.dtype, "param_dtype": self.param_dtype}
         if image.shape[1:3] != (config.image_size, config.image_size):
@@ -192,4 +224,4 @@ class ViT(nn.Module):
         blocks = make_layers(make, config.depth, self.options)
         x, _ = run_layers(blocks, encode, x, depth=config.depth, options=self.options)
         x = LayerNorm(config.eps, name="norm", **types)(x)
-        return x[:, 1:] if config.class_token else x
+        return x[:, 1:] if config.class_token and not keep_class_token else x

@@ -11,7 +11,6 @@ or unpickled. The top of `config.json` repeats `variant` and `image_size` for re
 """
 
 import dataclasses
-import functools
 import hashlib
 import json
 import os
@@ -31,6 +30,7 @@ from richhf.atomic import atomic_path
 from richhf.models.model import RichFeedbackModel
 from richhf.models.rahf import RAHFConfig
 from richhf.models.stack import stack_layers, unstack_layers
+from richhf.pretrained.loader import flat_shapes, initial_shapes
 from richhf.pretrained.model_config import config_from_json, config_to_json
 
 CONFIG, WEIGHTS, VOCABULARY, CARD = "config.json", "model.safetensors", "vocabulary.model", "README.md"
@@ -216,17 +216,9 @@ def read_description(config: Any, path: str | os.PathLike) -> tuple[RichFeedback
     return RichFeedbackModel(config=network, **lengths), settings
 
 
-@functools.cache
 def parameter_shapes(config: RAHFConfig) -> dict[str, tuple[int, ...]]:
     """The shapes of a network's parameters by path, the layers of a stack one by one."""
-    model = RichFeedbackModel(dataclasses.replace(config, scan_layers=False))
-    shapes = {
-        "image": (1, config.vit.image_size, config.vit.image_size, 3),
-        "encoder_input_tokens": (1, config.rows, 2),
-    }
-    variables = jax.eval_shape(lambda: model.get_initial_variables(jax.random.key(0), shapes))
-    flat = traverse_util.flatten_dict(meta.unbox(variables["params"]), sep="/")
-    return {name: tuple(leaf.shape) for name, leaf in flat.items()}
+    return {name: tuple(leaf.shape) for name, leaf in flat_shapes(initial_shapes(config)).items()}
 
 
 def _check_shapes(flat: Mapping[str, Any], expected: Mapping[str, tuple[int, ...]], source: str) -> None:

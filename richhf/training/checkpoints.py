@@ -346,17 +346,22 @@ def load_initial_params(
     Args:
       checkpoint: as for `restore_params`; its moving average is taken where there is one.
       target: the model's parameters as jax.ShapeDtypeStruct with shardings.
-      read: gives a checkpoint's parameters as nested dicts of numpy arrays; None: `restore_params`.
+      read: gives a checkpoint's parameters as nested dicts of numpy arrays, with None where a parameter is
+        to start fresh; None: `restore_params`.
 
     Returns:
-      A tree like target of arrays placed by its shardings.
+      A tree like target of arrays placed by its shardings, and of None.
 
     Raises:
       ValueError: a parameter is missing there, is not in the model, or has another shape; all are listed.
     """
     params = (read or restore_params)(checkpoint)
     check_same(params, target, f"the checkpoint {checkpoint}")
-    return jax.tree.map(place, params, target)
+
+    def placed(value: np.ndarray | None, like: jax.ShapeDtypeStruct) -> jax.Array | None:
+        return None if value is None else place(value, like)
+
+    return jax.tree.map(placed, params, target, is_leaf=lambda x: x is None)
 
 
 def place(value: np.ndarray, target: jax.ShapeDtypeStruct) -> jax.Array:

@@ -81,11 +81,13 @@ def initializer(
 
     Returns:
       (rng, params or None) to a placed TrainState; and that state as jax.ShapeDtypeStruct with shardings.
+      A parameter that is None starts fresh.
     """
 
     def create(rng, params):
-        if params is None:
-            params = nn.meta.unbox(model.get_initial_variables(rng, shapes, types)["params"])
+        if params is None or any(x is None for x in jax.tree.leaves(params, is_leaf=lambda x: x is None)):
+            fresh = nn.meta.unbox(model.get_initial_variables(rng, shapes, types)["params"])
+            params = _fill(params, fresh)
         return TrainState.create(params, optimizer, ema_decay=ema_decay)
 
     params = param_target(model, partitioner, shapes, types)
@@ -147,6 +149,11 @@ def compile_predict(model: Any, partitioner: Partitioner, target: Any) -> Any:
 def compile_copy(partitioner: Partitioner) -> Callable[[Any], Any]:
     """Compiles what gives every device all of the parameters."""
     return jax.jit(lambda params: params, out_shardings=partitioner.replicated)
+
+
+def _fill(params: Any, fresh: Any) -> Any:
+    """Parameters with fresh ones in the place of None."""
+    return jax.tree.map(lambda x, own: own if x is None else x, params, fresh, is_leaf=lambda x: x is None)
 
 
 def _shardings(target: Any) -> Any:

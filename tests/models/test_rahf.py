@@ -109,6 +109,27 @@ def test_decoder_attends_to_text_alone_if_told_so(model, variables, inputs):
     assert output.keyword_logits is None
 
 
+def test_class_token_reaches_the_heads_through_the_encoder_if_told_so(
+    model, inputs, random_variables, fast_jit
+):
+    vit = dataclasses.replace(model.config.vit, class_token=True)
+    told = dataclasses.replace(model.config, vit=vit, encode_class_token=True)
+    image, tokens = (jnp.asarray(value) for value in inputs[:2])
+    variables = random_variables(RAHF(told), image, tokens, tokens[:, 0])
+    outputs = ("implausibility", "plausibility")
+
+    def predict(config):
+        run = functools.partial(RAHF(config).apply, outputs=outputs)
+        return flat(fast_jit(run)(variables, image, tokens))
+
+    with_token, without = predict(told), predict(dataclasses.replace(told, encode_class_token=False))
+    for name, value in without.items():
+        assert with_token[name].shape == value.shape
+        assert np.abs(with_token[name] - value).max() > 1e-4, name
+    with pytest.raises(ValueError, match=r"the ViT has no class token; set ViTConfig\.class_token"):
+        dataclasses.replace(model.config, encode_class_token=True)
+
+
 def test_wrong_rows_and_names_are_explained(model, variables, inputs):
     image, tokens = (jnp.asarray(value) for value in inputs[:2])
     with pytest.raises(ValueError, match=rf"has 2 rows an image; the variant {model.config.variant} takes"):

@@ -1,4 +1,5 @@
 import dataclasses
+import functools
 
 import jax
 import jax.numpy as jnp
@@ -42,11 +43,26 @@ def test_resampling_to_the_same_grid_changes_nothing():
 def test_resampling_keeps_constants_and_linear_ramps():
     rows, columns = np.mgrid[:6, :6].astype(np.float32)
     ramp = jnp.asarray(np.stack([np.ones_like(rows), rows, columns], -1).reshape(36, 3))
-    new = np.asarray(resample_position_embedding(ramp, (6, 6), (12, 9), "linear")).reshape(12, 9, 3)
+    new = np.asarray(resample_position_embedding(ramp, (6, 6), (12, 9))).reshape(12, 9, 3)
     np.testing.assert_allclose(new[..., 0], 1.0, rtol=1e-6)
-    # Pixel centres: row r of 12 lies at (r + .5) * 6 / 12 - .5; the border rows are clamped.
-    np.testing.assert_allclose(new[1:-1, 0, 1], (np.arange(1, 11) + 0.5) / 2 - 0.5, rtol=1e-5)
-    np.testing.assert_allclose(new[0, 1:-1, 2], (np.arange(1, 8) + 0.5) * 6 / 9 - 0.5, rtol=1e-5)
+    # Pixel centres: row r of 12 lies at (r + .5) * 6 / 12 - .5; near the border the last pixel is repeated.
+    # Cubic convolution with a slope other than -0.5 leaves ripples on a ramp, which cancel in the middle.
+    rows, columns = (np.arange(12) + 0.5) / 2 - 0.5, (np.arange(9) + 0.5) * 6 / 9 - 0.5
+    np.testing.assert_allclose(new[3:-3, 0, 1], rows[3:-3], atol=0.05)
+    np.testing.assert_allclose(new[0, 4, 2], columns[4], rtol=1e-5)
+    assert (np.diff(new[:, 0, 1]) > 0).all()
+    np.testing.assert_allclose(new[:, 0, 1] + new[::-1, 0, 1], 5.0, rtol=1e-5)
+
+
+def test_resampling_is_cubic_convolution():
+    # An impulse at 2 of 6, seen from twice as many places: the kernel at their distances from it (a = -3/4).
+    impulse = jnp.zeros((6, 1)).at[2].set(1.0)
+    new = np.asarray(resample_position_embedding(impulse, (6, 1), (12, 1)))[:, 0]
+    near = [0.8789062, 0.26171875]  # at 1/4 and 3/4: 1.25 x^3 - 2.25 x^2 + 1
+    far = [-0.10546875, -0.03515625]  # at 5/4 and 7/4: -0.75 (x^3 - 5 x^2 + 8 x - 4)
+    np.testing.assert_allclose(
+        new, [0, far[1], far[0], near[1], near[0], near[0], near[1], far[0], far[1], 0, 0, 0], atol=1e-6
+    )
 
 
 def test_resampling_refuses_a_grid_that_does_not_fit():
@@ -62,6 +78,14 @@ def test_class_token_takes_part_and_is_dropped(random_variables):
     assert tokens.shape == (1, 4, 8)
     moved = {"params": params["params"] | {"class_token": jnp.arange(8.0)}}
     assert np.abs(encode(config, moved, IMAGE) - tokens).max() > 1e-3
+
+
+def test_class_token_is_given_first_where_it_is_asked_for(random_variables):
+    config = dataclasses.replace(CONFIG, class_token=True)
+    params = random_variables(ViT(config), IMAGE)
+    whole = np.asarray(jax.jit(functools.partial(ViT(config).apply, keep_class_token=True))(params, IMAGE))
+    assert whole.shape == (1, 5, 8)
+    np.testing.assert_allclose(whole[:, 1:], encode(config, params, IMAGE), atol=1e-6)
 
 
 def test_stem_sees_across_patches_and_strides_keep_the_grid(random_variables):

@@ -1,0 +1,38 @@
+r"""Writes a trained model in a format for use elsewhere, and checks that it predicts the same there.
+
+python -m launch.export \
+    --gin_file=gin/models/tiny_multi_head.gin --gin_file=gin/data/synthetic.gin \
+    --gin_file=gin/runs/export.gin \
+    --gin.MODEL_DIR=build/run --gin.FORMAT=stablehlo --gin.EXPORT_DIR=build/exported
+
+FORMAT: native (for richhf.load), stablehlo (JAX alone), saved_model (TensorFlow alone), onnx (ONNX Runtime).
+Keywords are decoded inside; the batch may be of any size. Often set: CHECKPOINT (a run, or one step of it),
+CHECKPOINT_STEP, VOCABULARY_FILE. Use the model and data files (and SEE_PROMPT) that the run was trained with;
+the data itself is not read. A native folder says all that itself:
+
+python -m launch.export --gin_file=gin/runs/export.gin \
+    --gin.CHECKPOINT=FOLDER --gin.FORMAT=onnx --gin.EXPORT_DIR=build/exported
+"""
+
+import sys
+from collections.abc import Sequence
+
+from launch.command import run
+
+UNREAD = ("MODEL", "TASK_FEATURE_LENGTHS", "MODEL_DIR")
+"""What a native folder does without; the job asks for them where they are needed."""
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Runs the job `export_job` as gin configures it; returns the exit status."""
+
+    def job() -> None:
+        from launch import configurables
+
+        configurables.CONFIGURABLES["launch.export_job"]()
+
+    return run("launch.export", __doc__, job, argv, unread=UNREAD)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,113 @@
+"""The export job: a checkpoint or a native folder, in another format."""
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import jax
+
+from launch.checkpoint_source import find_weights, load_weights, run_folder, step_number
+from launch.data_fit import VOCABULARY_FILE, check_lengths
+from launch.gin_config import AS_TRAINED, CONFIG_FILE, check_recorded
+from launch.infer_job import read_vocabulary
+from richhf.inference.export import FORMATS, check_replaceable, export_model
+from richhf.inference.model_card import METRICS
+from richhf.models.batch_spec import batch_spec
+from richhf.models.choices import check_choice
+from richhf.pretrained.native import NativeModel, Settings, is_native, read_model
+from richhf.training.partitioning import Partitioner
+from richhf.training.programs import param_target
+
+METRICS_FILE, METRICS_TABLES = "metrics.json", "metrics.md"
+
+
+def export_job(
+    *,
+    model: Any,
+    checkpoint: str | None,
+    export_dir: str,
+    file_format: str,
+    task_feature_lengths: Mapping[str, int] | None,
+    step: int | None = None,
+    vocabulary_file: str | None = None,
+    see_prompt: bool = True,
+) -> float:
+    """Writes a model in another format, and checks it there (`richhf.inference.export`).
+
+    Args:
+      model: the `RichFeedbackModel` that was trained; not needed for a native folder.
+      checkpoint: a run's folder, one step's, or a native model folder.
+      export_dir: a new or empty folder, or an export, which is replaced.
+      file_format: `native`, `stablehlo`, `saved_model` or `onnx`.
+      task_feature_lengths: as in training; not needed for a native folder.
+      step: which step of the run; None: the latest.
+      vocabulary_file: a SentencePiece model; None: the one that training kept beside the checkpoints.
+      see_prompt: as in training.
+
+    Returns:
+      The largest difference between predictions of the export and of the model.
+    """
+    check_choice("FORMAT", file_format, tuple(FORMATS))
+    check_replaceable(export_dir)
+    if checkpoint is None:
+        raise ValueError(
+            "MODEL_DIR has no value: give the run (--gin.MODEL_DIR=RUN), or a native model folder as "
+            "--gin.CHECKPOINT=FOLDER."
+        )
+    if is_native(checkpoint):
+        native = read_model(checkpoint)
+    elif model is None or task_feature_lengths is None:
+        raise ValueError(
+            f"{checkpoint} is no native model folder, so its model is not known: MODEL and "
+            "TASK_FEATURE_LENGTHS have no value. Give the run's files, gin/models/*.gin and gin/data/*.gin."
+        )
+    else:
+        native = read_run(
+            model,
+            find_weights(checkpoint, step),
+            task_feature_lengths,
+            vocabulary_file=vocabulary_file,
+            see_prompt=see_prompt,
+        )
+    difference = export_model(native, export_dir, file_format)
+    size = sum(file.stat().st_size for file in Path(export_dir).rglob("*") if file.is_file())
+    print(f"predicts as the model does: largest difference {difference:.1e}")
+    print(f"{file_format}, {size / 1e6:,.1f} MB\n{export_dir}", flush=True)
+    return difference
+
+
+def read_run(
+    model: Any,
+    folder: Path,
+    task_feature_lengths: Mapping[str, int],
+    *,
+    vocabulary_file: str | None = None,
+    see_prompt: bool = True,
+) -> NativeModel:
+    """A model with all that belongs to it from one step of a run; arguments as of `export_job`."""
+    check_lengths(task_feature_lengths)
+    run_dir = run_folder(folder)
+    check_recorded(AS_TRAINED, run_dir / CONFIG_FILE)
+    read_vocabulary(vocabulary_file, run_dir, model)
+    specs = batch_spec(model.config, task_feature_lengths, 1, labels=())
+    partitioner = Partitioner(devices=jax.local_devices()[:1])
+    target = param_target(model, partitioner, {name: spec.shape for name, spec in specs.items()})
+    provenance: dict[str, Any] = {"run": run_dir.resolve().name, "step": step_number(folder)}
+    if metrics := read_metrics(run_dir, step_number(folder)):
+        provenance[METRICS] = metrics
+    return NativeModel(
+        model,
+        jax.device_get(load_weights(folder, target)),
+        Path(vocabulary_file or run_dir / VOCABULARY_FILE).read_bytes(),
+        Settings(task_feature_lengths["inputs"], see_prompt, provenance=provenance),
+    )
+
+
+def read_metrics(run_dir: Path, step: int) -> str:
+    """The tables that launch.eval left in a run's folder, Markdown; empty if they are of another step."""
+    numbers, tables = run_dir / METRICS_FILE, run_dir / METRICS_TABLES
+    if not numbers.is_file() or not tables.is_file():
+        return ""
+    evaluated = json.loads(numbers.read_text(encoding="utf-8")).get("step")
+    return tables.read_text(encoding="utf-8").strip() if evaluated == step else ""

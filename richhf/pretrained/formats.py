@@ -1,0 +1,241 @@
+"""The formats that weights come in, told by the names of their arrays, and the import of any of them."""
+
+import dataclasses
+import difflib
+import re
+from collections.abc import Callable, Collection, Iterable, Mapping
+from typing import Any
+
+import jax
+import numpy as np
+from flax import traverse_util
+
+from richhf.models.parameters import parameter_parts
+from richhf.models.rahf import RAHFConfig
+from richhf.models.stack import STACKED, unstack_layers
+from richhf.pretrained.author_table import author_table
+from richhf.pretrained.loader import Imported, WeightsError, import_params
+from richhf.pretrained.rules import Rule, Table
+from richhf.pretrained.t5_tables import hugging_face_t5, t5x_t5
+from richhf.pretrained.transforms import positions
+from richhf.pretrained.vit_tables import big_vision_vit, hugging_face_vit
+from richhf.pretrained.weight_files import WeightFile
+
+RICHHF, AUTHOR = "richhf", "author"
+HF_T5, T5X_T5, HF_VIT, BIG_VISION_VIT = "hf-t5", "t5x-t5", "hf-vit", "big-vision-vit"
+
+
+@dataclasses.dataclass(frozen=True)
+class Format:
+    """A kind of weights.
+
+    Attributes:
+        name: as commands take it.
+        what: in words.
+        mark: regular expression of a name that every such file has.
+        parts: of the network (`parameter_parts`) that it covers; None: those that it has arrays of.
+        table: (sizes, paths of the model) to the rules for a whole network.
+        settings: (sizes) to our values of what a `config.json` beside the weights says, by its names.
+    """
+
+    name: str
+    what: str
+    mark: str
+    parts: tuple[str, ...] | None
+    table: Callable[[RAHFConfig, Iterable[str]], Table]
+    settings: Callable[[RAHFConfig], Mapping[str, Any]] = lambda config: {}
+
+
+def _richhf_table(config: RAHFConfig, paths: Iterable[str]) -> Table:
+    where = "vit/position_embedding"
+    resampled = Rule(where, where, positions(config.vit.class_token))
+    rules = tuple(resampled if path == where else Rule(path, path) for path in paths)
+    return Table("this project's parameters", rules)
+
+
+def _t5_settings(config: RAHFConfig) -> dict[str, Any]:
+    t5 = config.t5
+    return {
+        "num_heads": t5.num_heads,
+        "d_kv": t5.d_kv,
+        "feed_forward_proj": t5.mlp.replace("_", "-"),
+        "relative_attention_max_distance": t5.relative_max_distance,
+        "layer_norm_epsilon": t5.eps,
+    }
+
+
+def _vit_settings(config: RAHFConfig) -> dict[str, Any]:
+    vit = config.vit
+    return {
+        "num_attention_heads": vit.num_heads,
+        "hidden_act": "gelu_pytorch_tanh" if vit.approximate_gelu else "gelu",
+        "qkv_bias": True,
+        "layer_norm_eps": vit.eps,
+    }
+
+
+FORMATS = {
+    one.name: one
+    for one in (
+        Format(
+            AUTHOR,
+            "the author's RAHF (PyTorch)",
+            r"(module\.)?visual_token_projection\.weight",
+            ("vit", "visual_token_projection", "t5", "heatmap_heads", "score_heads"),
+            lambda config, paths: author_table(config),
+        ),
+        Format(
+            HF_T5,
+            "T5 of Hugging Face",
+            r"encoder\.block\.0\.layer\.0\.SelfAttention\.q\.weight",
+            ("t5",),
+            lambda config, paths: hugging_face_t5(config.t5).under("", "t5/"),
+            _t5_settings,
+        ),
+        Format(
+            T5X_T5,
+            "T5 of T5X",
+            r"token_embedder/embedding",
+            ("t5",),
+            lambda config, paths: t5x_t5(config.t5).under("", "t5/"),
+        ),
+        Format(
+            HF_VIT,
+            "ViT of Hugging Face",
+            r"(vit\.)?embeddings\.patch_embeddings\.projection\.weight",
+            ("vit",),
+            lambda config, paths: hugging_face_vit(config.vit).under("", "vit/"),
+            _vit_settings,
+        ),
+        Format(
+            BIG_VISION_VIT,
+            "ViT of big_vision or augreg",
+            r"((opt/target|params)/)?Transformer/encoderblock_0/LayerNorm_0/scale",
+            ("vit",),
+            lambda config, paths: big_vision_vit(config.vit).under("", "vit/"),
+        ),
+        Format(
+            RICHHF,
+            "parameters of this project",
+            r"(vit/patch_embedding|visual_token_projection|t5/embedding|(heatmap|score)_head\w*/logits?)/\w+",
+            None,
+            _richhf_table,
+        ),
+    )
+}
+
+
+def find_format(file: WeightFile, name: str | None = None) -> Format:
+    """The format of what was read.
+
+    Args:
+        file: what was read.
+        name: what it is said to be; None: found out.
+
+    Raises:
+        ValueError: of no known format, or not of the one named; says what was found.
+    """
+    if name is not None and name not in FORMATS:
+        near = difflib.get_close_matches(name, FORMATS, n=1)
+        hint = f" Did you mean {near[0]!r}?" if near else ""
+        raise ValueError(f"{name!r} is no format of weights; expected one of {', '.join(FORMATS)}.{hint}")
+    found = next((one for one in FORMATS.values() if _has(file, one.mark)), None)
+    if found is None or (name is not None and found.name != name):
+        names = ", ".join(list(file.arrays)[:4]) or "nothing"
+        is_it = f"{found.what} ({found.name})" if found else "of no known format"
+        wanted = FORMATS[name].what if name else "; ".join(f"{one.what}" for one in FORMATS.values())
+        raise ValueError(
+            f"{file.path} is {is_it}: {len(file.arrays)} arrays, named {names}, ...; expected {wanted}."
+        )
+    return found
+
+
+def _has(file: WeightFile, mark: str) -> bool:
+    return any(re.fullmatch(mark, name) for name in file.arrays)
+
+
+def part_of(path: str) -> str:
+    """The part of the network (`parameter_parts`) that a parameter is of."""
+    return next(iter(parameter_parts({path.split("/")[0]: None})))
+
+
+def one_by_one(file: WeightFile) -> WeightFile:
+    """Parameters of this project with the layers of stacks one by one."""
+    if not any(part in STACKED for name in file.arrays for part in name.split("/")):
+        return file
+    nested = unstack_layers(traverse_util.unflatten_dict(dict(file.arrays), sep="/"))
+    return dataclasses.replace(file, arrays=traverse_util.flatten_dict(nested, sep="/"))
+
+
+def import_weights(
+    file: WeightFile,
+    config: RAHFConfig,
+    target: Mapping[str, jax.ShapeDtypeStruct],
+    *,
+    parts: Collection[str] | None = None,
+    format_name: str | None = None,
+) -> Imported:
+    """The parameters of the parts of a network that a file covers.
+
+    Args:
+        file: what was read.
+        config: the network's sizes.
+        target: its shapes and dtypes by path (`flat_shapes`).
+        parts: only these; None: all that the file covers and the network has.
+        format_name: what the file is said to be; None: found out.
+
+    Raises:
+        ValueError: of no known format, without one of the parts, or not fitting.
+    """
+    found = find_format(file, format_name)
+    if found.name == RICHHF:
+        file = one_by_one(file)
+    covered = found.parts or tuple(dict.fromkeys(part_of(name) for name in file.arrays))
+    lacking = [part for part in parts or () if part not in covered]
+    if lacking:
+        raise WeightsError(
+            f"{file.path} ({found.what}) has no {' and no '.join(lacking)}; it has {', '.join(covered)}."
+        )
+    wanted = {
+        path: leaf
+        for path, leaf in target.items()
+        if part_of(path) in covered and (parts is None or part_of(path) in parts)
+    }
+    arrays = file.arrays
+    if found.name == RICHHF and parts is not None:
+        arrays = {name: value for name, value in arrays.items() if part_of(name) in parts}
+    table = found.table(config, target)
+    notes = check_config(file, found, config)
+    imported = import_params(table, arrays, wanted, str(file.path), not_wanted=target.keys() - wanted.keys())
+    return dataclasses.replace(imported, notes=notes + imported.notes)
+
+
+def check_config(file: WeightFile, found: Format, config: RAHFConfig) -> tuple[str, ...]:
+    """Compares settings that no shape tells with the `config.json` beside the weights.
+
+    Returns:
+        differences too small to matter (an epsilon), in words.
+
+    Raises:
+        WeightsError: others; the weights would fit and compute something else.
+    """
+    problems, notes = [], []
+    for name, ours in found.settings(config).items():
+        theirs = (file.config or {}).get(name, ours)
+        if theirs == ours:
+            continue
+        if "eps" in name:
+            notes.append(f"{name}: {theirs} in {file.path}, the model computes with {ours}")
+        else:
+            problems.append(f"{name} is {theirs!r} there and {ours!r} in this model")
+    if problems:
+        raise WeightsError(f"the config.json of {file.path} is of another model: {'; '.join(problems)}.")
+    return tuple(notes)
+
+
+def count(params: Mapping[str, np.ndarray]) -> dict[str, int]:
+    """Number of parameters by part."""
+    counts: dict[str, int] = {}
+    for path, value in params.items():
+        counts[part_of(path)] = counts.get(part_of(path), 0) + value.size
+    return counts

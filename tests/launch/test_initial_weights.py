@@ -1,0 +1,137 @@
+"""What a new run starts from, told from where, and what starts fresh."""
+
+import dataclasses
+import json
+
+import jax
+import numpy as np
+import pytest
+import safetensors.numpy
+from flax import traverse_util
+
+from launch.initial_weights import InitialWeights
+from richhf.models import (
+    HeatmapHeadConfig,
+    RAHFConfig,
+    RichFeedbackModel,
+    ScoreHeadConfig,
+    T5Config,
+    ViTConfig,
+)
+from richhf.pretrained import (
+    export_params,
+    flat_shapes,
+    hugging_face_t5,
+    hugging_face_vit,
+    initial_shapes,
+    write_t5x_checkpoint,
+)
+from richhf.training.checkpoints import restore_params
+
+CONFIG = RAHFConfig(
+    vit=ViTConfig(image_size=16, patch_size=4, width=8, depth=2, num_heads=2, mlp_width=12),
+    t5=T5Config(vocab_size=11, d_model=12, num_heads=3, d_kv=5, d_ff=14, encoder_layers=2, decoder_layers=1),
+    heatmap_head=HeatmapHeadConfig(conv_widths=(6,), deconv_widths=(5,), final_width=3),
+    score_head=ScoreHeadConfig(conv_widths=(6,), dense_widths=(7,)),
+    scan_layers=True,
+)
+MODEL = RichFeedbackModel(CONFIG)
+
+
+def random_params(config):
+    rng = np.random.default_rng(0)
+    shapes = flat_shapes(initial_shapes(config))
+    return {path: rng.normal(size=leaf.shape).astype(np.float32) for path, leaf in shapes.items()}
+
+
+def save(path, arrays):
+    path.parent.mkdir(parents=True, exist_ok=True)
+    safetensors.numpy.save_file({name: np.ascontiguousarray(x) for name, x in arrays.items()}, path)
+
+
+@pytest.fixture
+def sources(tmp_path):
+    """A ViT of Hugging Face's form for images of 12 px, and a T5 of it; their parameters, as of our model."""
+    vit = dataclasses.replace(CONFIG.vit, image_size=12, class_token=True)
+    params = random_params(dataclasses.replace(CONFIG, vit=vit))
+    for part, table in (("vit", hugging_face_vit(vit)), ("t5", hugging_face_t5(CONFIG.t5))):
+        own = {path[len(part) + 1 :]: x for path, x in params.items() if path.startswith(f"{part}/")}
+        save(tmp_path / part / "model.safetensors", export_params(table, own, "ours"))
+    return params
+
+
+def flat(tree):
+    return traverse_util.flatten_dict(tree, sep="/")
+
+
+@pytest.mark.parametrize("by_part", [True, False])
+def test_parts_from_weights_of_other_makes(sources, tmp_path, by_part):
+    given = {part: str(tmp_path / part) for part in ("vit", "t5")}
+    initial = InitialWeights(given if by_part else [*given.values()], MODEL)
+    assert initial.fresh == ("visual_token_projection", "heatmap_heads", "score_heads")
+    said = "\n".join(initial.lines)
+    assert f"{tmp_path / 'vit'} (ViT of Hugging Face)" in said
+    assert f"{tmp_path / 't5'} (T5 of Hugging Face)" in said
+    assert "vit/position_embedding: 10 positions made 16" in said
+    assert "embeddings.cls_token left out: the model has no class token" in said
+    taken = flat(initial.take())
+    assert taken.keys() == flat(initial_shapes(CONFIG)).keys()
+    np.testing.assert_array_equal(
+        taken["vit/blocks/mlp_in/bias"], np.stack([sources[f"vit/block_{i}/mlp_in/bias"] for i in range(2)])
+    )
+    assert taken["vit/position_embedding"].shape == (16, 8)
+    assert {path.split("/")[0] for path, value in taken.items() if value is None} == {
+        path.split("/")[0] for path in taken if not path.startswith(("vit/", "t5/"))
+    }
+
+
+def test_a_whole_model_of_ours_must_be_whole(tmp_path):
+    params = random_params(CONFIG)
+    write_t5x_checkpoint(tmp_path / "run", traverse_util.unflatten_dict(params, sep="/"), 3)
+    assert InitialWeights(str(tmp_path / "run"), MODEL).fresh == ()
+    more = RichFeedbackModel(dataclasses.replace(CONFIG, word_head=True))
+    with pytest.raises(ValueError, match="has no word_head; it has"):
+        InitialWeights(str(tmp_path / "run"), more)
+    some = InitialWeights({"t5": str(tmp_path / "run"), "vit": str(tmp_path / "run")}, more)
+    assert "word_head" in some.fresh
+    assert "score_heads" in some.fresh
+
+
+def test_what_cannot_be_taken_is_explained(sources, tmp_path):
+    vit = str(tmp_path / "vit")
+    (tmp_path / "other").mkdir()
+    (tmp_path / "other/notes.txt").touch()
+    save(tmp_path / "bert.safetensors", {"bert.norm": np.ones(2)})
+    for given, message in (
+        ([vit, vit], r"has vit twice, in .*\(ViT of Hugging Face\) and in"),
+        ({"vitt": vit}, r"'vitt'; expected one of 'vit'.*Did you mean 'vit'"),
+        ({"t5": vit}, r"\(ViT of Hugging Face\) has no t5; it has vit"),
+        ({"vit": 3}, "expected a path, several, or paths by part"),
+        (str(tmp_path / "nowhere"), "no checkpoint in .*nowhere.*Or give weights of another make"),
+        (str(tmp_path / "other"), r"The folder holds notes\.txt"),
+        (str(tmp_path / "bert.safetensors"), r"is of no known format: 1 arrays, named bert\.norm"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            InitialWeights(given, MODEL)
+
+
+def test_training_starts_from_parts(train, tmp_path, capsys):
+    """A file with the ViT alone, of a model of the shipped form: the rest is what a run without it has."""
+    assert train(name="plain", steps=1) == 0
+    capsys.readouterr()
+    plain = flat(restore_params(tmp_path / "plain", ema=False))
+    vit = {path: value + 1 for path, value in plain.items() if path.startswith("vit/")}
+    save(tmp_path / "vit.safetensors", vit)
+    weights = json.dumps({"vit": str(tmp_path / "vit.safetensors")})
+    assert train(f"--gin.INITIAL_CHECKPOINT_PATH={weights}", "--gin.LEARNING_RATE=0.0", steps=1) == 0
+    said = capsys.readouterr().out
+    assert "initial parameters:" in said
+    assert f"M  {tmp_path / 'vit.safetensors'} (parameters of this project)" in said
+    assert said.count("M  fresh") >= 3
+    found = flat(restore_params(tmp_path / "run", ema=False))
+    for path, value in vit.items():
+        np.testing.assert_array_equal(found[path], value, err_msg=path)
+    # One step apart, from one seed.
+    rest = [path for path in plain if path not in vit]
+    assert all(np.abs(found[path] - plain[path]).max() < 0.1 for path in rest)
+    assert any(np.abs(x).max() > 0 for x in jax.tree.leaves([found[path] for path in rest]))

@@ -1,0 +1,70 @@
+"""Files of PyTorch: arrays in, nothing else; and the author's layout out as one."""
+
+import dataclasses
+
+import ml_dtypes
+import numpy as np
+import pytest
+
+torch = pytest.importorskip("torch")
+pytest.importorskip("transformers")
+
+import safetensors.torch  # noqa: E402
+
+from richhf import cli  # noqa: E402
+from richhf.models import T5Config  # noqa: E402
+from richhf.pretrained import read_model, read_weights  # noqa: E402
+from tests.parity.test_rahf import SMALL  # noqa: E402
+from tests.parity.torch_rahf import TorchRAHF  # noqa: E402
+from tests.parity.torch_weights import randomise  # noqa: E402
+
+
+class Malicious:
+    def __reduce__(self):
+        return (pytest.fail, ("code of a pickle was run",))
+
+
+@pytest.mark.parametrize("wrapper", [None, "state_dict", "model"])
+def test_a_state_dict_in_either_precision(tmp_path, wrapper):
+    state = {"a": torch.arange(6.0).reshape(2, 3), "b": torch.ones(2, dtype=torch.bfloat16)}
+    torch.save(state if wrapper is None else {wrapper: state, "epoch": 3}, tmp_path / "model.pt")
+    found = read_weights(tmp_path / "model.pt").arrays
+    np.testing.assert_array_equal(found["a"], state["a"].numpy())
+    assert found["b"].dtype == ml_dtypes.bfloat16
+    np.testing.assert_array_equal(found["b"].astype(np.float32), np.ones(2))
+
+
+def test_a_folder_of_hugging_face_with_a_torch_file(tmp_path):
+    torch.save({"a": torch.ones(2)}, tmp_path / "pytorch_model.bin")
+    assert read_weights(tmp_path).arrays.keys() == {"a"}
+    safetensors.torch.save_file({"b": torch.ones(2)}, tmp_path / "model.safetensors")
+    assert read_weights(tmp_path).arrays.keys() == {"b"}
+
+
+def test_code_in_a_file_is_not_run(tmp_path):
+    torch.save({"a": Malicious()}, tmp_path / "bad.pt")
+    with pytest.raises(ValueError, match=r"bad\.pt is damaged, or not a file of weights alone"):
+        read_weights(tmp_path / "bad.pt")
+    torch.save({"epoch": 3}, tmp_path / "no.pt")
+    with pytest.raises(ValueError, match=r"no\.pt is no state_dict: 'epoch' is no array"):
+        read_weights(tmp_path / "no.pt")
+
+
+def test_the_authors_checkpoint_in_and_out(tmp_path, capsys):
+    """His file as torch saves it, to a model folder, to a file that his network loads, strictly."""
+    vit = dataclasses.replace(SMALL.vit, width=128, num_heads=2)
+    config = dataclasses.replace(SMALL, vit=vit, t5=T5Config(**vars(SMALL.t5)))
+    theirs = TorchRAHF(config)
+    randomise(theirs)
+    torch.save(theirs.state_dict(), tmp_path / "model_best.pt")
+    (tmp_path / "spiece.model").write_bytes(b"pieces")
+    source, folder, back = (str(tmp_path / name) for name in ("model_best.pt", "folder", "back.pt"))
+    assert cli.main(["convert", source, folder, f"--vocabulary={tmp_path / 'spiece.model'}"]) == 0
+    assert read_model(folder).model.config == config
+    assert cli.main(["convert", folder, back, "--to", "author"]) == 0
+    assert "heatmap_heads, score_heads" in capsys.readouterr().out
+    fresh = TorchRAHF(config)
+    fresh.load_state_dict(torch.load(back, weights_only=True), strict=True)
+    for name, value in theirs.state_dict().items():
+        wanted = torch.zeros_like(value) if "pooler" in name else value
+        assert torch.equal(fresh.state_dict()[name], wanted), name

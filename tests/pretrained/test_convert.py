@@ -1,0 +1,155 @@
+"""`richhf convert`, on files made here."""
+
+import dataclasses
+import json
+
+import numpy as np
+import pytest
+import safetensors.numpy
+
+from richhf import cli
+from richhf.feedback import VARIANTS
+from richhf.models import T5Config, ViTConfig
+from richhf.pretrained import (
+    author_table,
+    export_params,
+    flat_shapes,
+    initial_shapes,
+    read_model,
+    read_weights,
+)
+from richhf.pretrained.formats import find_format
+from richhf.pretrained.model_config import config_to_json
+from richhf.pretrained.sizes import infer_config
+
+VIT = ViTConfig(
+    image_size=12, patch_size=4, width=128, depth=2, num_heads=2, mlp_width=12, class_token=True, eps=1e-12
+)
+
+
+@pytest.fixture
+def author(small, fill, tmp_path):
+    """A file of the author's layout, what it is of, and a vocabulary file."""
+
+    def make(**changes):
+        config = dataclasses.replace(small, vit=VIT, **changes)
+        params = fill(flat_shapes(initial_shapes(config)))
+        state = export_params(author_table(config), params, "ours")
+        safetensors.numpy.save_file(state, tmp_path / "author.safetensors")
+        (tmp_path / "spiece.model").write_bytes(b"pieces")
+        return config, params, state
+
+    return make
+
+
+@pytest.mark.parametrize("variant", VARIANTS)
+def test_the_authors_weights_to_a_model_folder_and_back(author, tmp_path, capsys, variant):
+    config, params, state = author(variant=variant)
+    source, folder, back = tmp_path / "author.safetensors", tmp_path / "model", tmp_path / "back.safetensors"
+    vocabulary = f"--vocabulary={tmp_path / 'spiece.model'}"
+    assert cli.main(["convert", "--from", "author", str(source), str(folder), vocabulary]) == 0
+    said = capsys.readouterr().out
+    assert "the author's RAHF (PyTorch)" in said
+    assert "vit.pooler.dense.weight left out: never used" in said
+    model = read_model(folder)
+    assert model.model.config == config
+    assert model.vocabulary == b"pieces"
+    np.testing.assert_array_equal(model.params["vit"]["norm"]["scale"], params["vit/norm/scale"])
+    assert cli.main(["convert", "--to", "author", str(folder), str(back)]) == 0
+    for name, value in read_weights(back).arrays.items():
+        wanted = np.zeros_like(state[name]) if "pooler" in name else state[name]
+        np.testing.assert_array_equal(value, wanted, err_msg=name)
+
+
+def test_parts_alone_are_a_file(author, small, fill, tmp_path, capsys):
+    config, params, _ = author()
+    vit = {path: value for path, value in params.items() if path.startswith("vit/")}
+    safetensors.numpy.save_file(vit, tmp_path / "vit.safetensors")
+    (tmp_path / "sizes.json").write_text(json.dumps(config_to_json(config)))
+    flags = ["convert", str(tmp_path / "vit.safetensors")]
+    assert cli.main([*flags, str(tmp_path / "out.safetensors")]) == 2
+    assert "without their config.json; give it by --model" in capsys.readouterr().err
+    flags += [f"--model={tmp_path / 'sizes.json'}"]
+    assert cli.main([*flags, str(tmp_path / "out.safetensors")]) == 0
+    assert read_weights(tmp_path / "out.safetensors").arrays.keys() == vit.keys()
+    assert cli.main([*flags, str(tmp_path / "folder")]) == 2
+    assert "has no visual_token_projection, t5, heatmap_heads, score_heads" in capsys.readouterr().err
+    assert not (tmp_path / "folder").exists()
+
+
+def test_wrong_names_are_explained(author, tmp_path, capsys):
+    author()
+    source, out = str(tmp_path / "author.safetensors"), str(tmp_path / "out.safetensors")
+    for flags, message in (
+        (["--from", "hf-vit"], "is the author's RAHF (PyTorch) (author)"),
+        (["--from", "autor"], "Did you mean 'author'"),
+        (["--to", "onnx"], "--to is 'onnx'; expected one of richhf, author"),
+    ):
+        assert cli.main(["convert", source, out, *flags]) == 2
+        assert message in capsys.readouterr().err
+    assert cli.main(["convert", source, str(tmp_path / "folder")]) == 2
+    assert "--vocabulary FILE is missing" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("kind", ["hf-t5", "hf-vit", "big-vision-vit", "t5x-t5"])
+def test_sizes_are_read_off_the_arrays(kind, tmp_path):
+    vit = dataclasses.replace(VIT, approximate_gelu=kind == "big-vision-vit")
+    vit = dataclasses.replace(vit, eps=1e-6 if kind == "big-vision-vit" else 1e-12)
+    t5 = T5Config(
+        vocab_size=11,
+        d_model=12,
+        num_heads=3,
+        d_kv=5,
+        d_ff=14,
+        encoder_layers=2,
+        decoder_layers=1,
+        mlp="gated_gelu",
+        tied_logits=False,
+        relative_buckets=16,
+    )
+    width, heads = 128, (2, 64)
+    block, layer = "Transformer/encoderblock_{}", "encoder.block.{}.layer"
+    shapes = {
+        "hf-vit": {
+            "embeddings.patch_embeddings.projection.weight": (width, 3, 4, 4),
+            "embeddings.position_embeddings": (1, 10, width),
+            "encoder.layer.0.intermediate.dense.bias": (12,),
+            **{f"encoder.layer.{i}.layernorm_before.weight": (width,) for i in range(2)},
+        },
+        "big-vision-vit": {
+            "embedding/kernel": (4, 4, 3, width),
+            "cls": (1, 1, width),
+            "Transformer/posembed_input/pos_embedding": (1, 10, width),
+            "Transformer/encoderblock_0/MultiHeadDotProductAttention_1/query/kernel": (width, *heads),
+            "Transformer/encoderblock_0/MlpBlock_3/Dense_0/bias": (12,),
+            **{f"{block.format(i)}/LayerNorm_0/scale": (width,) for i in range(2)},
+        },
+        "hf-t5": {
+            "shared.weight": (11, 12),
+            "lm_head.weight": (11, 12),
+            f"{layer.format(0)}.0.SelfAttention.relative_attention_bias.weight": (16, 3),
+            f"{layer.format(0)}.0.SelfAttention.q.weight": (15, 12),
+            f"{layer.format(0)}.1.DenseReluDense.wi_0.weight": (14, 12),
+            **{f"{layer.format(i)}.0.layer_norm.weight": (12,) for i in range(2)},
+            "decoder.block.0.layer.0.layer_norm.weight": (12,),
+        },
+        "t5x-t5": {
+            "token_embedder/embedding": (11, 12),
+            "encoder/relpos_bias/rel_embedding": (3, 16),
+            "encoder/layers_0/attention/query/kernel": (12, 15),
+            "encoder/layers_0/mlp/wi_0/kernel": (12, 14),
+            **{f"encoder/layers_{i}/mlp/wo/kernel": (14, 12) for i in range(2)},
+            "decoder/layers_0/mlp/wo/kernel": (14, 12),
+            "decoder/logits_dense/kernel": (12, 11),
+        },
+    }[kind]
+    rng = np.random.default_rng(0)
+    np.savez(tmp_path / "w.npz", **{name: rng.normal(size=shape) for name, shape in shapes.items()})
+    file = read_weights(tmp_path / "w.npz")
+    config = infer_config(file, find_format(file, kind))
+    assert (config.vit if "vit" in kind else config.t5) == (vit if "vit" in kind else t5)
+    less = {name: value for name, value in file.arrays.items() if "query" not in name}
+    less = {name: value for name, value in less.items() if "shared" not in name and "position" not in name}
+    less.pop("encoder/relpos_bias/rel_embedding", None)
+    with pytest.raises(ValueError, match="cannot be read: it lacks"):
+        infer_config(dataclasses.replace(file, arrays=less), find_format(file, kind))
