@@ -3,12 +3,14 @@ r"""Writes a trained model in a format for use elsewhere, and checks that it pre
 python -m launch.export \
     --gin_file=gin/models/tiny_multi_head.gin --gin_file=gin/data/synthetic.gin \
     --gin_file=gin/runs/export.gin \
-    --gin.MODEL_DIR=build/run --gin.FORMAT=stablehlo --gin.EXPORT_DIR=build/exported
+    --gin.MODEL_DIR=build/run --gin.FORMAT=native --gin.EXPORT_DIR=build/exported \
+    --gin.CALIBRATE_ON=DATA/dev.tfrecord
 
 FORMAT: native (for richhf.load), stablehlo (JAX alone), saved_model (TensorFlow alone), onnx (ONNX Runtime).
-Keywords are decoded inside; the batch may be of any size. Often set: CHECKPOINT (a run, or one step of it),
-CHECKPOINT_STEP, VOCABULARY_FILE. Use the model and data files (and SEE_PROMPT) that the run was trained with;
-the data itself is not read. A native folder says all that itself:
+Keywords are decoded inside; the batch may be of any size. CALIBRATE_ON, records with labels, best of the dev
+split, gives the thresholds of `Feedback.has_artifact` and `has_misalignment`; nothing else is read of the
+data. Often set: CHECKPOINT (a run, or one step of it), CHECKPOINT_STEP, VOCABULARY_FILE. Use the model and
+data files (and SEE_PROMPT) that the run was trained with. A native folder says all that itself:
 
 python -m launch.export --gin_file=gin/runs/export.gin \
     --gin.CHECKPOINT=FOLDER --gin.FORMAT=onnx --gin.EXPORT_DIR=build/exported

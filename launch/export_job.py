@@ -1,18 +1,23 @@
 """The export job: a checkpoint or a native folder, in another format."""
 
+import dataclasses
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import jax
+from tqdm import tqdm
 
 from launch.checkpoint_source import find_weights, load_weights, run_folder, step_number
 from launch.data_fit import VOCABULARY_FILE, check_lengths
 from launch.gin_config import AS_TRAINED, CONFIG_FILE, check_recorded
 from launch.infer_job import read_vocabulary
+from richhf.data.records import list_record_files, read_records
 from richhf.inference.export import FORMATS, check_replaceable, export_model
 from richhf.inference.model_card import METRICS
+from richhf.inference.predictor import Predictor
+from richhf.inference.thresholds import calibrate_on_records
 from richhf.models.batch_spec import batch_spec
 from richhf.models.choices import check_choice
 from richhf.pretrained.native import NativeModel, Settings, is_native, read_model
@@ -32,6 +37,7 @@ def export_job(
     step: int | None = None,
     vocabulary_file: str | None = None,
     see_prompt: bool = True,
+    calibrate_on: str | None = None,
 ) -> float:
     """Writes a model in another format, and checks it there (`richhf.inference.export`).
 
@@ -44,12 +50,15 @@ def export_job(
       step: which step of the run; None: the latest.
       vocabulary_file: a SentencePiece model; None: the one that training kept beside the checkpoints.
       see_prompt: as in training.
+      calibrate_on: a record file with labels, best of the dev split, or a folder of them: thresholds are
+        calibrated on it (`richhf.inference.thresholds`) and stored with the model. None: it keeps its own.
 
     Returns:
       The largest difference between predictions of the export and of the model.
     """
     check_choice("FORMAT", file_format, tuple(FORMATS))
     check_replaceable(export_dir)
+    labelled = list_record_files(calibrate_on) if calibrate_on is not None else ()
     if checkpoint is None:
         raise ValueError(
             "MODEL_DIR has no value: give the run (--gin.MODEL_DIR=RUN), or a native model folder as "
@@ -70,11 +79,38 @@ def export_job(
             vocabulary_file=vocabulary_file,
             see_prompt=see_prompt,
         )
+    if labelled:
+        native = calibrate_model(native, labelled)
+    elif not native.settings.thresholds:
+        print("thresholds: none, so that verdicts are not given (--gin.CALIBRATE_ON=DATA/dev.tfrecord)")
     difference = export_model(native, export_dir, file_format)
     size = sum(file.stat().st_size for file in Path(export_dir).rglob("*") if file.is_file())
     print(f"predicts as the model does: largest difference {difference:.1e}")
     print(f"{file_format}, {size / 1e6:,.1f} MB\n{export_dir}", flush=True)
     return difference
+
+
+def calibrate_model(native: NativeModel, files: Sequence[Path]) -> NativeModel:
+    """The model with thresholds that are calibrated on the records of some files, and told of.
+
+    Raises:
+      ValueError: they tell nothing: they have no maps, or all or none have something marked.
+    """
+    count = sum(1 for _ in read_records(files))
+    records = tqdm(read_records(files), total=count, desc="calibrate", unit=" images")
+    thresholds = calibrate_on_records(Predictor(native), iter(records))
+    named = ", ".join(file.name for file in files)
+    if not thresholds:
+        raise ValueError(
+            f"no threshold can be calibrated on the {count} records of {named}: it takes records with "
+            "maps, some of them empty and some not (CALIBRATE_ON)."
+        )
+    listed = ", ".join(f"{name} {value:.3g}" for name, value in thresholds.items())
+    print(f"thresholds on {count} records: {listed}")
+    told = {"thresholds": f"best F1 on {count} records of {named}"}
+    provenance = {**native.settings.provenance, **told}
+    settings = dataclasses.replace(native.settings, thresholds=thresholds, provenance=provenance)
+    return dataclasses.replace(native, settings=settings)
 
 
 def read_run(

@@ -138,23 +138,21 @@ def auc_judd(pred: Maps, true: Maps) -> PerMap:
     Returns:
       `[b]` in [0, 1]; 0.5 for a constant prediction; nan if no pixel or every pixel has truth > 0.
     """
-    given = pred
-    xp, pred, true = _pixels(given, true)
+    xp, pred, true = _pixels(pred, true, widen=False)
     positive: Any = true > 0
     if xp is np:
-        # As given: narrower numbers are sorted sooner than float64, and stand in the same order.
-        values = np.asarray(given).reshape(positive.shape)
-        return np.array([_area(*pair) for pair in zip(values, positive, strict=True)])
+        return np.array([_area(*pair) for pair in zip(np.asarray(pred), positive, strict=True)])
     return _areas(pred, positive)
 
 
 def _area(pred: Real[np.ndarray, " p"], positive: Bool[np.ndarray, " p"]) -> float:
     """AUC-Judd of one map on the host."""
-    hits, others = pred[positive], np.sort(pred[~positive])
+    hits, others = pred[positive], pred[~positive]
     if not hits.size or not others.size:
         return math.nan
     thresholds, equal = np.unique(hits, return_counts=True)
-    alarms = others.size - np.searchsorted(others, thresholds)
+    passing = np.sort(others[others >= thresholds[0]])
+    alarms = passing.size - np.searchsorted(passing, thresholds)
     x = np.concatenate([[0], alarms[::-1], [others.size]]) / others.size
     y = np.concatenate([[0], np.cumsum(equal[::-1]), [hits.size]]) / hits.size
     return float(np.trapezoid(y, x))
@@ -211,8 +209,14 @@ def _namespace(*arrays: Any) -> Any:
     return jnp if any(isinstance(array, jax.Array) for array in arrays) else np
 
 
-def _pixels(pred: Any, true: Any) -> tuple[Any, Pixels, Pixels]:
-    """The namespace that both belong to, and both as floats [b p]."""
+def _pixels(pred: Any, true: Any, *, widen: bool = True) -> tuple[Any, Pixels, Pixels]:
+    """The namespace that both belong to, and both as floats [b p]; of NumPy arrays float64, or as they are.
+
+    Args:
+      pred: predicted maps.
+      true: true maps.
+      widen: whether anything is computed with them; to sort narrow numbers is faster.
+    """
     xp = _namespace(pred, true)
     pred, true = xp.asarray(pred), xp.asarray(true)
     if pred.ndim != 3 or pred.shape != true.shape or 0 in pred.shape[1:]:
@@ -223,7 +227,8 @@ def _pixels(pred: Any, true: Any) -> tuple[Any, Pixels, Pixels]:
         )
     sides = []
     for side, maps in (("predicted", pred), ("true", true)):
-        maps = maps.astype(xp.float64 if xp is np else xp.float32)
+        if widen or xp is not np or maps.dtype not in (np.float32, np.float64):
+            maps = maps.astype(xp.float64 if xp is np else xp.float32)
         maps = maps.reshape(len(maps), maps.shape[1] * maps.shape[2])
         known = maps.size and not isinstance(maps, jax.core.Tracer)
         # Written so that nan fails it too.

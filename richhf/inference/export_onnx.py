@@ -9,6 +9,10 @@
     scores, heatmaps, keyword_tokens = session.run(None, {"image": image, "encoder_input_tokens": tokens})
 
 It computes in float32, whatever the model does: ONNX Runtime has few operators for 16 bits on CPUs.
+
+Operators are written by this project's own rules, a few for each of JAX's primitives that the models use:
+jax2onnx (0.17.1, tried with `synthetic-tiny`) knows no batch of any size there (it ends in
+`InconclusiveDimensionOperation`), and at a fixed one no resize with antialiasing.
 """
 
 import dataclasses

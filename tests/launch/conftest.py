@@ -2,16 +2,24 @@
 
 import os
 import pathlib
+import shutil
 import socket
 import subprocess
 import sys
 
+import jax
+import numpy as np
+import orbax.checkpoint as ocp
 import pytest
 
 import gin
+from launch import configurables, gin_config
 from launch import eval as launch_eval
 from launch import train as launch_train
 from richhf.data.synthetic import synthesize
+from richhf.models.batch_spec import batch_spec
+from richhf.training.partitioning import Partitioner
+from richhf.training.programs import param_target
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 SHRUNK = """
@@ -121,3 +129,25 @@ def evaluate(gin_files, data_dir, tmp_path):
         return launch_eval.main([*gin_files(model, "eval", data), *flags, *arguments])
 
     return run
+
+
+@pytest.fixture
+def made_run(gin_files, data_dir, tmp_path):
+    """A run's folder, `run`, with a checkpoint of random parameters."""
+
+    def make(model="tiny_multi_head"):
+        required = ("INPUT", "OUTPUT_DIR", "MODEL_DIR")
+        flags = [*gin_files(model, "infer"), *(f"--gin.{name}=unread" for name in required)]
+        gin_config.load(gin_config.parse_flags(flags), configurables.PARAMETERS)
+        built = configurables.CONFIGURABLES["models.RichFeedbackModel"]()
+        lengths = gin.get_bindings("launch.infer_job")["task_feature_lengths"]
+        shapes = {name: spec.shape for name, spec in batch_spec(built.config, lengths, 1, labels=()).items()}
+        params = param_target(built, Partitioner(), shapes)
+        rng = np.random.default_rng(0)
+        params = jax.tree.map(lambda x: rng.normal(0, 0.3, x.shape).astype(np.float32), params)
+        with ocp.StandardCheckpointer() as checkpointer:
+            checkpointer.save(tmp_path / "run/checkpoints/1/params", params)
+        shutil.copy(data_dir / "vocabulary.model", tmp_path / "run")
+        (tmp_path / "run/config.gin").write_text("SEE_PROMPT = True\n")
+
+    return make

@@ -6,22 +6,16 @@ import shutil
 import signal
 import time
 
-import jax
 import numpy as np
-import orbax.checkpoint as ocp
 import pytest
 from PIL import Image
 
-import gin
-from launch import configurables, gin_config, infer_job
 from launch import infer as launch_infer
+from launch import infer_job
 from richhf.data.records import read_records
 from richhf.feedback import HEATMAPS, SCORES
 from richhf.inference.shards import read_rows
 from richhf.models import RichFeedbackModel
-from richhf.models.batch_spec import batch_spec
-from richhf.training.partitioning import Partitioner
-from richhf.training.programs import param_target
 
 WRONG = {
     "--gin.OUTPUTS=('score',)": "Did you mean 'scores'",
@@ -63,26 +57,6 @@ def infer(infer_flags):
         return launch_infer.main([*infer_flags(model, source, name), *arguments])
 
     return run
-
-
-@pytest.fixture
-def made_run(infer_flags, data_dir, tmp_path):
-    """A run's folder with a checkpoint of random parameters."""
-
-    def make(model="tiny_multi_head"):
-        gin_config.load(gin_config.parse_flags(infer_flags(model, "nowhere")), configurables.PARAMETERS)
-        built = configurables.CONFIGURABLES["models.RichFeedbackModel"]()
-        lengths = gin.get_bindings("launch.infer_job")["task_feature_lengths"]
-        shapes = {name: spec.shape for name, spec in batch_spec(built.config, lengths, 1, labels=()).items()}
-        params = param_target(built, Partitioner(), shapes)
-        rng = np.random.default_rng(0)
-        params = jax.tree.map(lambda x: rng.normal(0, 0.3, x.shape).astype(np.float32), params)
-        with ocp.StandardCheckpointer() as checkpointer:
-            checkpointer.save(tmp_path / "run/checkpoints/1/params", params)
-        shutil.copy(data_dir / "vocabulary.model", tmp_path / "run")
-        (tmp_path / "run/config.gin").write_text("SEE_PROMPT = True\n")
-
-    return make
 
 
 @pytest.fixture

@@ -1,0 +1,97 @@
+import json
+import sys
+
+import numpy as np
+import pytest
+
+import richhf
+from launch import export as launch_export
+from richhf.data.records import read_records, write_records
+from richhf.inference.export import FORMATS
+from richhf.inference.export_signature import random_inputs
+from richhf.pretrained.native import read_model
+
+WRONG = {
+    "--gin.FORMAT=stable_hlo": "Did you mean 'stablehlo'",
+    "--gin.EXPORT_DIR={run}": "and is no export",
+    "--gin.MODEL_DIR={run}/nowhere": "no checkpoint in",
+    "--gin.CHECKPOINT_STEP=7": "7",
+    "--gin.CALIBRATE_ON={run}/nowhere": "does not exist",
+    "--gin.CALIBRATE_ON={run}": "no *.tfrecord file in",
+    "--gin.SEE_PROMPT=False": "trained with True",
+    "--gin.T5Config.vocab_size=100": "pieces, but the model embeds 100",
+    "--gin.ViTConfig.width=24": "does not fit this model",
+}
+
+
+@pytest.fixture
+def export(gin_files, tmp_path):
+    """Runs launch.export in this process; returns its exit status."""
+
+    def run(file_format, *arguments, name="exported"):
+        places = {"MODEL_DIR": tmp_path / "run", "EXPORT_DIR": tmp_path / name, "FORMAT": file_format}
+        flags = [f"--gin.{key}={value}" for key, value in places.items()]
+        return launch_export.main([*gin_files("tiny_multi_head", "export"), *flags, *arguments])
+
+    return run
+
+
+def test_a_run_becomes_a_calibrated_model_folder_and_that_another_format(
+    made_run, export, data_dir, tmp_path, capsys
+):
+    made_run()
+    labelled = sorted(data_dir.glob("dev*.tfrecord*"))
+    assert export("native", f"--gin.CALIBRATE_ON={labelled[0]}") == 0
+    printed = capsys.readouterr().out
+    assert "thresholds on 10 records: implausibility" in printed
+    assert "largest difference 0.0e+00" in printed
+    predictor = richhf.load(tmp_path / "exported")
+    thresholds = predictor.settings.thresholds
+    assert 0 <= thresholds["implausibility"] <= 1
+    assert predictor.settings.provenance["step"] == 1
+    assert "best F1 on 10 records of dev" in (tmp_path / "exported/README.md").read_text()
+    record = next(iter(read_records(labelled)))
+    feedback = predictor(record.decode_image(), record.prompt)[0]
+    found = feedback.heatmaps["implausibility"].max() >= thresholds["implausibility"]
+    assert feedback.has_artifact == found
+
+    # The folder says all that the run's gin files said, and keeps its thresholds.
+    again = ["--gin_file=gin/runs/export.gin", f"--gin.CHECKPOINT={tmp_path / 'exported'}"]
+    again += ["--gin.FORMAT=stablehlo", f"--gin.EXPORT_DIR={tmp_path / 'other'}"]
+    assert launch_export.main(again) == 0
+    assert json.loads((tmp_path / "other/signature.json").read_text())["thresholds"] == thresholds
+    native = read_model(tmp_path / "exported")
+    inputs = random_inputs(native, 3)
+    ours, theirs = (
+        FORMATS[name][1](tmp_path / folder)(*inputs)
+        for name, folder in (("native", "exported"), ("stablehlo", "other"))
+    )
+    for one, other in zip(ours, theirs, strict=True):
+        np.testing.assert_allclose(one, other, atol=1e-5)
+
+
+@pytest.mark.parametrize("flag", WRONG)
+def test_what_cannot_be_exported_is_told(flag, made_run, export, tmp_path, capsys):
+    made_run()
+    assert export("native", flag.format(run=tmp_path / "run")) == 2
+    message = capsys.readouterr().err
+    assert "Traceback" not in message
+    assert WRONG[flag] in message
+    assert not (tmp_path / "exported").exists()
+
+
+def test_records_that_tell_nothing_calibrate_nothing(made_run, export, data_dir, tmp_path, capsys):
+    made_run()
+    records = (record for record in read_records(sorted(data_dir.glob("train*"))))
+    marked = next(record for record in records if record.to_feedback().heatmaps["implausibility"].max() > 0)
+    write_records(tmp_path / "one.tfrecord", [marked])
+    assert export("native", f"--gin.CALIBRATE_ON={tmp_path / 'one.tfrecord'}") == 2
+    assert "no threshold can be calibrated on the 1 records of one.tfrecord" in capsys.readouterr().err
+
+
+def test_a_format_whose_tools_are_missing(made_run, export, monkeypatch, tmp_path, capsys):
+    made_run()
+    monkeypatch.setitem(sys.modules, "onnx", None)
+    assert export("onnx") == 2
+    assert "pip install 'richhf[export]'" in capsys.readouterr().err
+    assert not (tmp_path / "exported").exists()
