@@ -68,8 +68,8 @@ def add_convert(add: Add) -> None:
     command.add_argument("--model", metavar="FILE", help=text)
     text = "SentencePiece model that the weights were trained with, for a model folder"
     command.add_argument("--vocabulary", metavar="FILE", help=text)
-    text = "tokens of a prompt row, for a model folder (default 128)"
-    command.add_argument("--prompt-length", metavar="N", type=count, default=128, help=text)
+    text = "tokens of a prompt row, for a model folder (default: what SRC says, or 128)"
+    command.add_argument("--prompt-length", metavar="N", type=positive, help=text)
 
 
 def _predict(arguments: argparse.Namespace) -> int:
