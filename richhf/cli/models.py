@@ -85,9 +85,7 @@ def _predict(arguments: argparse.Namespace) -> int:
         if arguments.prompt is None:
             raise ValueError("an image alone says nothing of its prompt; give it: --prompt TEXT")
         if not pathlib.Path(arguments.image).is_file():
-            raise ValueError(
-                f"there is no file {arguments.image}; --folder DIR and --csv FILE take many images"
-            )
+            raise ValueError(f"there is no file {arguments.image}; --folder DIR and --csv FILE take many")
         inputs = [file_input(arguments.image, pathlib.Path(arguments.image), arguments.prompt)]
     elif arguments.prompt is not None:
         raise ValueError("--prompt goes with one IMAGE; prompts of many stand in a table (--csv, --table)")
