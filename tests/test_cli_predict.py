@@ -60,6 +60,7 @@ def test_a_folder_a_table_and_one_image_get_the_same_feedback(predict, pictures,
     ("arguments", "message"),
     [
         (["{pictures}/a.png"], "give it: --prompt TEXT"),
+        (["{pictures}/z.png", "--prompt", "x"], "there is no file"),
         (["--folder", "{pictures}", "--prompt", "x"], "--prompt goes with one IMAGE"),
         (["--folder", "{pictures}", "--model", "synthetic_tny"], "Did you mean 'synthetic-tiny'"),
         (["--csv", "{pictures}/prompts.csv", "--prompt-column", "promt"], "did you mean 'prompt'"),

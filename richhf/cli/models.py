@@ -68,8 +68,8 @@ def add_convert(add: Add) -> None:
     command.add_argument("--model", metavar="FILE", help=text)
     text = "SentencePiece model that the weights were trained with, for a model folder"
     command.add_argument("--vocabulary", metavar="FILE", help=text)
-    text = "tokens of a prompt row, for a model folder (default 128)"
-    command.add_argument("--prompt-length", metavar="N", type=count, default=128, help=text)
+    text = "tokens of a prompt row, for a model folder (default: what SRC says, or 128)"
+    command.add_argument("--prompt-length", metavar="N", type=positive, help=text)
 
 
 def _predict(arguments: argparse.Namespace) -> int:
@@ -84,6 +84,8 @@ def _predict(arguments: argparse.Namespace) -> int:
     if arguments.image is not None:
         if arguments.prompt is None:
             raise ValueError("an image alone says nothing of its prompt; give it: --prompt TEXT")
+        if not pathlib.Path(arguments.image).is_file():
+            raise ValueError(f"there is no file {arguments.image}; --folder DIR and --csv FILE take many")
         inputs = [file_input(arguments.image, pathlib.Path(arguments.image), arguments.prompt)]
     elif arguments.prompt is not None:
         raise ValueError("--prompt goes with one IMAGE; prompts of many stand in a table (--csv, --table)")

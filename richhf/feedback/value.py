@@ -264,11 +264,11 @@ class Feedback:
     def _finds(self, heatmap: str, score: str) -> bool:
         name = self._decides(heatmap, score)
         if name is None:
-            there = ", ".join((*self.heatmaps, *self.scores)) or "no outputs"
+            there = ", ".join((*self.heatmaps, *self.scores)) or "no such output"
             raise ValueError(
                 f"nothing decides this: expected the {heatmap} map or the {score} score and its threshold, "
-                f"but there is {there} with thresholds of {', '.join(self.thresholds) or 'nothing'}. Ask for "
-                "that output, and use a model with calibrated thresholds (launch.export)."
+                f"but there is {there}, and thresholds are of {', '.join(self.thresholds) or 'nothing'}. Ask "
+                "for that output, and use a model with calibrated thresholds (launch.export)."
             )
         if name == heatmap:
             return bool(self.heatmaps[name].max() >= self.thresholds[name])

@@ -1,5 +1,6 @@
 """Weights from one form into another: what the command `richhf convert` does."""
 
+import dataclasses
 import json
 import os
 from collections.abc import Callable, Mapping
@@ -25,12 +26,21 @@ from richhf.pretrained.formats import (
 )
 from richhf.pretrained.loader import export_params, flat_shapes, initial_shapes, nest
 from richhf.pretrained.model_config import config_from_json
-from richhf.pretrained.native import VOCABULARY, NativeModel, Settings, write_model
+from richhf.pretrained.native import (
+    CONFIG,
+    VOCABULARY,
+    NativeModel,
+    Settings,
+    read_description,
+    write_model,
+)
 from richhf.pretrained.sizes import infer_config
 from richhf.pretrained.weight_files import WeightFile, read_weights
 
 TARGETS = (RICHHF, AUTHOR)
 TENSORS, TORCH = ".safetensors", (".pt", ".pth", ".bin")
+OTHERS = (".npz", ".npy", ".onnx", ".ckpt", ".h5", ".msgpack", ".zip")
+PROMPT_LENGTH = 128
 
 
 def convert(
@@ -41,7 +51,7 @@ def convert(
     target_format: str = RICHHF,
     model: str | os.PathLike | None = None,
     vocabulary: str | os.PathLike | None = None,
-    prompt_length: int = 128,
+    prompt_length: int | None = None,
     note: Callable[[str], Any] = print,
 ) -> None:
     """Reads weights of any form and writes them in another.
@@ -49,13 +59,14 @@ def convert(
     Args:
         source: see `read_weights`.
         destination: a `.safetensors` file, of our parameters by path or of the author's names (the latter
-            also `.pt`); or, for our own, a native model folder, which is of a whole network.
+            also `.pt`); or, for our own, a native model folder, which is of a whole network: a new or empty
+            one, or a model folder, whose model is replaced.
         source_format: what the source is said to be (`FORMATS`); None: found out.
         target_format: `richhf` or `author`.
         model: a `config.json` of ours with the sizes; None: beside the source, or read off its arrays.
         vocabulary: for a native folder, the SentencePiece model that the weights were trained with; None: the
             one beside the source.
-        prompt_length: for a native folder, tokens of a prompt row.
+        prompt_length: for a native folder, tokens of a prompt row; None: what the source says, or else 128.
         note: is told what was done, line by line.
 
     Raises:
@@ -64,6 +75,8 @@ def convert(
     destination = Path(destination)
     if target_format not in TARGETS:
         raise ValueError(f"--to is {target_format!r}; expected one of {', '.join(TARGETS)}.")
+    if target_format == RICHHF and destination.suffix != TENSORS:
+        _check_folder(destination)
     file = read_weights(source)
     found = find_format(file, source_format)
     if found.name == RICHHF:
@@ -90,16 +103,35 @@ def convert(
                 f"a model folder holds a whole network and its vocabulary, but {why}: give a DST that ends "
                 f"in {TENSORS} for the parameters alone{'' if lacking else ', or the vocabulary'}."
             )
-        provenance = {"converted_from": found.what, "notes": list(imported.notes)}
-        native = NativeModel(
-            RichFeedbackModel(config),
-            nest(imported.params, initial_shapes(config)),
-            Path(vocabulary).read_bytes(),
-            Settings(prompt_length=prompt_length, provenance=provenance),
-        )
+        made, settings = RichFeedbackModel(config), Settings(prompt_length=PROMPT_LENGTH)
+        if file.config is not None and "format" in file.config:
+            described, settings = read_description(file.config, file.path / CONFIG)
+            made = dataclasses.replace(described, config=config)
+        changes: dict[str, Any] = {} if prompt_length is None else {"prompt_length": prompt_length}
+        told = {"converted_from": found.what, "notes": list(imported.notes)}
+        settings = dataclasses.replace(settings, provenance={**settings.provenance, **told}, **changes)
+        params = nest(imported.params, initial_shapes(config))
+        native = NativeModel(made, params, Path(vocabulary).read_bytes(), settings)
         write_model(destination, native, card=_card(found.what, imported.notes))
     size = sum(value.size for value in imported.params.values())
     note(f"{destination}: {', '.join(parts)}; {size / 1e6:.2f} M parameters")
+
+
+def _check_folder(folder: Path) -> None:
+    """Raises ValueError unless a model folder may be written there."""
+    if folder.suffix in (*TORCH, *OTHERS):
+        raise ValueError(
+            f"{folder} looks like a file, but what is written is a {TENSORS} file or a folder "
+            f"({', '.join(TORCH)} go with --to author; python -m launch.export writes other formats)."
+        )
+    if folder.exists() and not folder.is_dir():
+        raise ValueError(f"{folder} is a file; expected a folder, or a file that ends in {TENSORS}.")
+    there = {one.name for one in folder.iterdir()} if folder.exists() else set()
+    if there and CONFIG not in there:
+        raise ValueError(
+            f"{folder} holds {min(there)!r} and is no model folder: expected a new or empty folder, or one "
+            "whose model is to be replaced."
+        )
 
 
 def _config(file: WeightFile, format_name: str, model: str | os.PathLike | None) -> RAHFConfig:

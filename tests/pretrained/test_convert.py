@@ -9,6 +9,7 @@ import safetensors.numpy
 
 from richhf import cli
 from richhf.feedback import VARIANTS
+from richhf.inference.load import SHIPPED
 from richhf.models import T5Config, ViTConfig
 from richhf.pretrained import (
     author_table,
@@ -153,3 +154,28 @@ def test_sizes_are_read_off_the_arrays(kind, tmp_path):
     less.pop("encoder/relpos_bias/rel_embedding", None)
     with pytest.raises(ValueError, match="cannot be read: it lacks"):
         infer_config(dataclasses.replace(file, arrays=less), find_format(file, kind))
+
+
+def test_a_model_folder_keeps_what_it_says_of_itself(tmp_path):
+    shipped, copy = SHIPPED["synthetic-tiny"], tmp_path / "copy"
+    assert cli.main(["convert", str(shipped), str(copy)]) == 0
+    ours, theirs = read_model(copy), read_model(shipped)
+    assert ours.model == theirs.model
+    assert ours.settings.thresholds == theirs.settings.thresholds
+    assert ours.settings.provenance["converted_from"] == "parameters of this project"
+    assert (ours.settings.prompt_length, ours.vocabulary) == (36, theirs.vocabulary)
+    assert cli.main(["convert", str(shipped), str(copy), "--prompt-length", "20"]) == 0
+    assert read_model(copy).settings.prompt_length == 20
+
+
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [("model.pt", "looks like a file"), ("notes.txt", "is a file"), ("project", "holds 'README.md'")],
+)
+def test_nothing_else_is_written_over(tmp_path, capsys, name, message):
+    (tmp_path / "notes.txt").write_text("mine")
+    (tmp_path / "project").mkdir()
+    (tmp_path / "project/README.md").write_text("mine")
+    assert cli.main(["convert", str(SHIPPED["synthetic-tiny"]), str(tmp_path / name)]) == 2
+    assert message in capsys.readouterr().err
+    assert sorted(path.name for path in tmp_path.rglob("*")) == ["README.md", "notes.txt", "project"]
