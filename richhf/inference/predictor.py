@@ -51,10 +51,9 @@ class Predictor:
             prompt_length=self.settings.prompt_length,
             see_prompt=self.settings.see_prompt,
         )
+        self._computed = quickest(self.model)
         # Each of these keeps what it has compiled; jax.jit tells shapes (the buckets of batches) apart.
-        self._predict = jax.jit(
-            quickest(self.model).predict_with_memory, static_argnames=("outputs", "beams")
-        )
+        self._predict = jax.jit(self._computed.predict_with_memory, static_argnames=("outputs", "beams"))
         self._confidences = jax.jit(self._suffix_probabilities)
 
     def __call__(
