@@ -1,3 +1,5 @@
+import dataclasses
+
 import jax
 import numpy as np
 import pytest
@@ -6,6 +8,7 @@ from PIL import Image
 from richhf.feedback import HEATMAPS, SCORES
 from richhf.inference.encoder import stack_examples
 from richhf.inference.predictions import asked_outputs
+from richhf.inference.predictor import Predictor
 
 PROMPTS = ("a red cat", "a blue cat on a mat", "mat", "a cat", "red, blue")
 SIZES = ((8, 8), (5, 20), (30, 9), (3, 4), (17, 17))
@@ -165,3 +168,11 @@ def test_a_damaged_file_is_named(predictor, tmp_path):
 
 def test_no_images_give_no_feedback(predictor):
     assert predictor([], []) == []
+
+
+def test_a_cpu_computes_in_float32_whatever_the_model_does(native, images, alone):
+    config = dataclasses.replace(native.model.config, dtype="bfloat16")
+    half = dataclasses.replace(native, model=dataclasses.replace(native.model, config=config))
+    predictor = Predictor(half)
+    assert predictor.model == half.model
+    assert_same(predictor(images[0], PROMPTS[0])[0], alone[0])
