@@ -18,7 +18,7 @@ from richhf.inference.pictures import quiet_decoding
 from richhf.inference.predictions import KINDS, asked_outputs, read_prediction
 from richhf.inference.reward import Score, score_pixels
 from richhf.inference.vocabulary import Vocabulary
-from richhf.models.convolution import MATMUL
+from richhf.models.convolution import WINOGRAD
 from richhf.models.model import RichFeedbackModel
 from richhf.pretrained.native import NativeModel, Settings
 
@@ -200,11 +200,11 @@ def quickest(model: RichFeedbackModel) -> RichFeedbackModel:
     """The same model as the default device computes it quickest.
 
     CPUs: in float32, which is as precise at least, as they have no units for 16 bits that are any faster; and
-    convolutions as matrix products, the same to rounding.
+    large convolutions by Winograd's algorithm, the same to rounding.
     """
     if jax.default_backend() != "cpu":
         return model
-    config = dataclasses.replace(model.config, dtype="float32", convolution=MATMUL)
+    config = dataclasses.replace(model.config, dtype="float32", convolution=WINOGRAD)
     return dataclasses.replace(model, config=config)
 
 

@@ -12,9 +12,8 @@ from richhf.models.layers import MAPS, AxisNames, Initializer, broadcast_last, c
 
 he_normal = nn.initializers.he_normal()
 CONV_AXES: AxisNames = ("conv_in", "conv_out")
-LAYOUT = ("NHWC", "HWIO", "NHWC")
 DIRECT = "direct"
-MATMUL = "matmul"
+WINOGRAD = "winograd"
 
 
 class Conv(nn.Module):
@@ -26,8 +25,8 @@ class Conv(nn.Module):
         stride: step in pixels.
         padding: "SAME" or "VALID".
         axes: logical names of the kernel's channel axes.
-        method: "direct", or "matmul": with stride 1 as matrix products, large maps with a 3x3 kernel and
-            padding "SAME" by `winograd.convolve`, all others by `convolve_patches`.
+        method: "direct", or "winograd": large maps by `winograd.convolve`, which takes kernels of side 3,
+            stride 1 and padding "SAME".
     """
 
     features: int
@@ -57,33 +56,12 @@ class Conv(nn.Module):
             self.param_dtype,
         )
         x, kernel = x.astype(self.dtype), kernel.astype(self.dtype)
-        if self.method == MATMUL and self.stride == 1:
-            padded_3x3 = self.kernel == 3 and self.padding == "SAME"
-            by_tiles = padded_3x3 and winograd.pays(*x.shape[1:3])
-            y = winograd.convolve(x, kernel) if by_tiles else convolve_patches(x, kernel, self.padding)
+        if self.method == WINOGRAD and winograd.pays(*x.shape[1:3]):
+            y = winograd.convolve(x, kernel)
         else:
-            strides = (self.stride, self.stride)
-            y = lax.conv_general_dilated(x, kernel, strides, self.padding, dimension_numbers=LAYOUT)
+            strides, layout = (self.stride, self.stride), ("NHWC", "HWIO", "NHWC")
+            y = lax.conv_general_dilated(x, kernel, strides, self.padding, dimension_numbers=layout)
         return constrain(y + broadcast_last(bias.astype(self.dtype), 4), (*MAPS[:3], self.axes[1]))
-
-
-def convolve_patches(
-    x: Float[Array, "b h w c_in"], kernel: Float[Array, "k k c_in c_out"], padding: str = "SAME"
-) -> Float[Array, "b h2 w2 c_out"]:
-    """The convolution with stride 1 as one product of all k x k patches and the kernel (im2col).
-
-    It holds k^2 copies of the maps; on small ones with many channels it is twice as fast on CPUs.
-    """
-    side = kernel.shape[0]
-    if padding == "SAME":
-        before = (side - 1) // 2
-        around = (before, side - 1 - before)
-        x = jnp.pad(x, ((0, 0), around, around, (0, 0)))
-    b, h, w, _ = x.shape
-    h, w = h - side + 1, w - side + 1
-    pieces = [x[:, i : i + h, j : j + w] for i in range(side) for j in range(side)]
-    patches = jnp.concatenate(pieces, axis=-1).reshape(b * h * w, -1)
-    return (patches @ kernel.reshape(-1, kernel.shape[-1])).reshape(b, h, w, -1)
 
 
 class UpConv(nn.Module):

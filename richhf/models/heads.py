@@ -125,7 +125,7 @@ class HeatmapHead(nn.Module):
     Attributes:
         config: its layout.
         remat: keeps only the input of each residual block for gradients.
-        convolution: how its convolutions are computed (`Conv.method`).
+        convolution: how its 3x3 convolutions are computed (`Conv.method`).
     """
 
     config: HeatmapHeadConfig
@@ -163,15 +163,9 @@ class HeatmapHead(nn.Module):
 
 
 class ScoreHead(nn.Module):
-    """Feature maps to one logit each.
-
-    Attributes:
-        config: its layout.
-        convolution: how its convolutions are computed (`Conv.method`).
-    """
+    """Feature maps to one logit each."""
 
     config: ScoreHeadConfig
-    convolution: str = DIRECT
     dtype: Any = jnp.float32
     param_dtype: Any = jnp.float32
 
@@ -180,15 +174,7 @@ class ScoreHead(nn.Module):
         """Predicts scores."""
         config, types = self.config, {"dtype": self.dtype, "param_dtype": self.param_dtype}
         for i, width in enumerate(config.conv_widths):
-            conv = Conv(
-                width,
-                config.kernel,
-                padding=config.padding,
-                method=self.convolution,
-                name=f"conv_{i}",
-                **types,
-            )
-            x = conv(x)
+            x = Conv(width, config.kernel, padding=config.padding, name=f"conv_{i}", **types)(x)
             x = NormAndReLU(config.norm_before_relu, config.eps, name=f"conv_{i}_post", **types)(x)
         x = x.mean(axis=(1, 2)) if config.pool == MEAN else x.reshape(x.shape[0], -1)
         for i, width in enumerate(config.dense_widths):

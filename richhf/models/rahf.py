@@ -13,7 +13,7 @@ from jaxtyping import Array, Bool, Float, Int, UInt8
 
 from richhf.feedback import AUGMENTED_PROMPT, HEATMAPS, KEYWORDS, MULTI_HEAD, OUTPUTS, SCORES, VARIANTS
 from richhf.models.choices import check_choice
-from richhf.models.convolution import DIRECT, MATMUL
+from richhf.models.convolution import DIRECT, WINOGRAD
 from richhf.models.heads import HeatmapHead, HeatmapHeadConfig, ScoreHead, ScoreHeadConfig
 from richhf.models.layers import Dense
 from richhf.models.stack import StackOptions
@@ -57,8 +57,8 @@ class RAHFConfig:
             ViT's blocks, T5's layers and the heatmap heads' residual blocks only the input is kept.
         scan_layers: runs ViT's blocks and T5's layers by a scan, which compiles sooner; the parameters are
             then stacked (`richhf.models.stack_layers`).
-        convolution: how the heads' convolutions are computed: "direct", or as matrix products, "matmul": the
-            same to rounding and faster on CPUs, in float32 (`Conv.method`). The parameters are the same.
+        convolution: how the heatmap heads' 3x3 convolutions are computed: "direct", or "winograd", the same
+            to rounding and faster on CPUs, in float32 (`Conv.method`). The parameters are the same.
     """
 
     variant: str = MULTI_HEAD
@@ -87,10 +87,10 @@ class RAHFConfig:
                 "RAHFConfig.encode_class_token is on, but the ViT has no class token; set "
                 "ViTConfig.class_token, or leave both off."
             )
-        check_choice("RAHFConfig.convolution", self.convolution, (DIRECT, MATMUL))
-        if self.convolution == MATMUL and self.dtype != "float32":
+        check_choice("RAHFConfig.convolution", self.convolution, (DIRECT, WINOGRAD))
+        if self.convolution == WINOGRAD and self.dtype != "float32":
             raise ValueError(
-                f"RAHFConfig.convolution is {MATMUL!r} and dtype {self.dtype!r}; Winograd's sums lose too "
+                f"RAHFConfig.convolution is {WINOGRAD!r} and dtype {self.dtype!r}; Winograd's sums lose too "
                 f"much below float32. Set dtype to 'float32' or convolution to {DIRECT!r}."
             )
 
@@ -175,12 +175,10 @@ class RAHF(nn.Module):
                 name: HeatmapHead(config.heatmap_head, remat, config.convolution, **types)
                 for name in HEATMAPS
             }
-            self.score_heads = {
-                name: ScoreHead(config.score_head, config.convolution, **types) for name in SCORES
-            }
+            self.score_heads = {name: ScoreHead(config.score_head, **types) for name in SCORES}
         else:
             self.heatmap_head = HeatmapHead(config.heatmap_head, remat, config.convolution, **types)
-            self.score_head = ScoreHead(config.score_head, config.convolution, **types)
+            self.score_head = ScoreHead(config.score_head, **types)
         param_dtype = types["param_dtype"]
         if config.word_head:
             self.word_head = Dense(1, ("embed", None), param_dtype=param_dtype)

@@ -98,7 +98,7 @@ def make_parts(pair: Pair, keyword_length: int) -> dict[str, tuple[Run, Run]]:
     kept = our_seen if config.encode_class_token else our_seen[:, 1:]
     heads = {
         "heatmap head": (HeatmapHead(config.heatmap_head, convolution=config.convolution), "heatmap_head"),
-        "score head": (ScoreHead(config.score_head, config.convolution), "score_head"),
+        "score head": (ScoreHead(config.score_head), "score_head"),
     }
 
     def head(part: str) -> tuple[Run, Run]:

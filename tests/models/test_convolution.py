@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from jax import lax
 
-from richhf.models.convolution import LAYOUT, Conv, UpConv, convolve_patches
+from richhf.models.convolution import Conv, UpConv
 
 
 @pytest.mark.parametrize(("height", "width"), [(1, 1), (3, 4)])
@@ -40,15 +40,3 @@ def test_conv_sizes(kernel, stride, padding, side):
     module = Conv(2, kernel, stride, padding)
     y, _ = jax.eval_shape(lambda k: module.init_with_output(k, jnp.ones((1, 5, 5, 3))), jax.random.key(0))
     assert y.shape == (1, side, side, 2)
-
-
-@pytest.mark.parametrize("padding", ["SAME", "VALID"])
-@pytest.mark.parametrize("side", [1, 2, 3, 4])
-def test_a_product_of_patches_is_the_convolution(side, padding):
-    rng = np.random.default_rng(0)
-    x, kernel = (
-        jnp.asarray(rng.normal(size=shape), jnp.float32) for shape in ((2, 7, 5, 3), (side, side, 3, 6))
-    )
-    wanted = lax.conv_general_dilated(x, kernel, (1, 1), padding, dimension_numbers=LAYOUT)
-    found = convolve_patches(x, kernel, padding)
-    np.testing.assert_allclose(found, wanted, atol=1e-5)
