@@ -13,7 +13,7 @@ from richhf.inference.export_signature import ARRAYS, SIGNATURE, Predict, jax_pr
 from richhf.inference.export_stablehlo import read_stablehlo, write_stablehlo
 from richhf.inference.model_card import model_card
 from richhf.models.choices import check_choice
-from richhf.pretrained.native import CONFIG, NativeModel, read_model, write_model
+from richhf.pretrained.native import NativeModel, holds_model, read_model, write_model
 
 LIMIT = 1e-3
 """The largest difference from the model in float32 that an export may have."""
@@ -71,7 +71,7 @@ def check_replaceable(folder: str | os.PathLike) -> None:
     if folder.exists() and not folder.is_dir():
         raise ValueError(f"{folder} is a file; expected the folder to write to (EXPORT_DIR).")
     there = {one.name for one in folder.iterdir()} if folder.exists() else set()
-    if there and not there & {SIGNATURE, CONFIG}:
+    if there and SIGNATURE not in there and not holds_model(folder):
         raise ValueError(
             f"{folder} holds {min(there)!r} and is no export: expected an empty folder, or one that this "
             "command has written before, which it replaces (EXPORT_DIR)."

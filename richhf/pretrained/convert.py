@@ -31,6 +31,7 @@ from richhf.pretrained.native import (
     VOCABULARY,
     NativeModel,
     Settings,
+    holds_model,
     read_description,
     write_model,
 )
@@ -127,7 +128,7 @@ def _check_folder(folder: Path) -> None:
     if folder.exists() and not folder.is_dir():
         raise ValueError(f"{folder} is a file; expected a folder, or a file that ends in {TENSORS}.")
     there = {one.name for one in folder.iterdir()} if folder.exists() else set()
-    if there and CONFIG not in there:
+    if there and not holds_model(folder):
         raise ValueError(
             f"{folder} holds {min(there)!r} and is no model folder: expected a new or empty folder, or one "
             "whose model is to be replaced."

@@ -89,6 +89,15 @@ def is_native(folder: str | os.PathLike) -> bool:
     return (Path(folder) / CONFIG).is_file() or (Path(folder) / WEIGHTS).is_file()
 
 
+def holds_model(folder: str | os.PathLike) -> bool:
+    """Whether a folder's `config.json` is this project's, and not another's file of that name."""
+    try:
+        config = json.loads((Path(folder) / CONFIG).read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return False
+    return isinstance(config, dict) and config.get("format") == FORMAT_NAME
+
+
 def write_model(folder: str | os.PathLike, native: NativeModel, *, card: str) -> Path:
     """Writes a native model folder; a model that is there already is replaced, other files stay.
 
