@@ -26,58 +26,28 @@ from jaxtyping import Array, Float, Int
 
 from richhf.feedback import HEATMAPS, KEYWORDS, OUTPUTS, SCORES
 from richhf.models.beam_search import decode_with_beams
-from richhf.models.choices import check_choice
 from richhf.models.decoding import EOS_ID, decode_greedily
-from richhf.models.losses import (
-    HeatmapLoss,
-    ImageWordLoss,
-    KeywordLoss,
-    ScoreLoss,
-    WordLoss,
-    token_log_probabilities,
-    weighted_mean,
-)
+from richhf.models.losses import token_log_probabilities
+from richhf.models.objective import IMAGE_WORDS, WORDS, Objective
 from richhf.models.rahf import RAHF, Memory, RAHFConfig, order_outputs
 from richhf.models.t5_decoder import DecoderCache
 
 Batch = Mapping[str, Any]
-WORDS = "words"
-IMAGE_WORDS = "image_words"
 
 
 @dataclasses.dataclass(frozen=True)
-class RichFeedbackModel:
-    """RAHF with its losses and its decoding.
-
-    The total loss is the sum over outputs (two maps, four scores, keywords, words, image words) of the
-    output's loss times the weight of its kind and, where it has one, its own; the paper's weights are
-    unknown, 1 / 1 / 1 in the author's code.
+class RichFeedbackModel(Objective):
+    """RAHF with its losses (those of `Objective`, given by keyword) and its decoding.
 
     Attributes:
         config: the network's sizes.
-        heatmap_loss: loss of each heatmap.
-        score_loss: loss of each score.
-        keyword_loss: loss of the keyword sequence.
-        word_loss: loss of the word head, where the network has one.
-        image_word_loss: loss of the image word head, where the network has one.
         keyword_length: how many keyword tokens `predict_batch` decodes at most.
         eos_id: the token that ends a keyword sequence.
-        output_weights: further factors of single maps or scores, by name; 1 where none is given.
     """
 
     config: RAHFConfig
-    heatmap_loss: HeatmapLoss = dataclasses.field(default_factory=HeatmapLoss)
-    score_loss: ScoreLoss = dataclasses.field(default_factory=ScoreLoss)
-    keyword_loss: KeywordLoss = dataclasses.field(default_factory=KeywordLoss)
-    word_loss: WordLoss = dataclasses.field(default_factory=WordLoss)
-    image_word_loss: ImageWordLoss = dataclasses.field(default_factory=ImageWordLoss)
     keyword_length: int = 64
     eos_id: int = EOS_ID
-    output_weights: Mapping[str, float] = dataclasses.field(default_factory=dict)
-
-    def __post_init__(self):
-        for name in self.output_weights:
-            check_choice("a name in RichFeedbackModel.output_weights", name, (*HEATMAPS, *SCORES))
 
     @property
     def module(self) -> RAHF:
@@ -284,35 +254,7 @@ class RichFeedbackModel:
             train=dropout_rng is not None,
             rngs=None if dropout_rng is None else {"dropout": dropout_rng},
         )
-        losses, weights, metrics = {}, {}, {}
-        for i, name in enumerate(HEATMAPS if output.heatmaps else ()):
-            given = batch["heatmaps"][:, i], batch["heatmap_weights"][:, i]
-            losses[name] = self.heatmap_loss(output.heatmaps[name], *given, totals.get(name))
-            weights[name] = self.heatmap_loss.weight * self.output_weights.get(name, 1.0)
-        for i, name in enumerate(SCORES if output.scores else ()):
-            given = batch["scores"][:, i], batch["score_weights"][:, i]
-            losses[name] = self.score_loss(output.scores[name], *given, totals.get(name))
-            weights[name] = self.score_loss.weight * self.output_weights.get(name, 1.0)
-        if output.keyword_logits is not None:
-            given = batch["decoder_target_tokens"], batch["decoder_loss_weights"]
-            losses[KEYWORDS] = self.keyword_loss(output.keyword_logits, *given, totals.get(KEYWORDS))
-            weights[KEYWORDS] = self.keyword_loss.weight
-            hits = jnp.argmax(output.keyword_logits, axis=-1) == given[0]
-            metrics["keyword_token_accuracy"] = weighted_mean(
-                hits.astype(jnp.float32), given[1], totals.get(KEYWORDS)
-            )
-        if output.word_logits is not None and "word_labels" in batch:
-            losses[WORDS] = self.word_loss(output.word_logits, batch["word_labels"], totals.get(WORDS))
-            weights[WORDS] = self.word_loss.weight
-        if output.image_word_logits is not None and "shown_tokens" in batch:
-            losses[IMAGE_WORDS] = self.image_word_loss(
-                output.image_word_logits, batch["shown_tokens"], totals.get(IMAGE_WORDS)
-            )
-            weights[IMAGE_WORDS] = self.image_word_loss.weight
-        zero = jnp.zeros((), jnp.float32)
-        total = sum((weights[name] * loss for name, loss in losses.items()), zero)
-        metrics |= {f"loss/{name}": loss for name, loss in losses.items()}
-        return total, {"loss": total, **metrics}
+        return self.add_up(output, batch, totals)
 
 
 def _stack(values: Mapping[str, Array], names: Sequence[str]) -> Array:
