@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from richhf.pretrained.t5x_checkpoint import find_t5x_checkpoint, read_t5x_checkpoint
-from richhf.training.checkpoints import find_checkpoint, load_initial_params, restore_params
+from richhf.training.saved_params import find_checkpoint, load_initial_params, restore_params
 
 
 def find_weights(checkpoint: str | os.PathLike, step: int | None = None) -> Path:

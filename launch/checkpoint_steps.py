@@ -13,7 +13,7 @@ from jax.experimental import multihost_utils
 from launch.checkpoint_source import find_weights, run_folder
 from launch.gin_config import CONFIG_FILE, near
 from richhf.pretrained import find_t5x_checkpoint
-from richhf.training.checkpoints import SUBFOLDER, find_checkpoint
+from richhf.training.saved_params import SUBFOLDER, find_checkpoint
 
 ALL, FOLLOW = "all", "follow"
 POLL = 1.0  # seconds between looks into the folder

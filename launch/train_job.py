@@ -28,8 +28,8 @@ from richhf.data.datasets import DatasetConfig, eval_batches
 from richhf.data.training_stream import train_iterator
 from richhf.inference.load import MODEL_FILE
 from richhf.pretrained.native import Settings, describe_model
-from richhf.training.checkpoints import has_checkpoints
 from richhf.training.partitioning import Partitioner
+from richhf.training.saved_params import has_checkpoints
 
 
 def train_job(

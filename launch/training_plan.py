@@ -19,11 +19,12 @@ from launch.precompile_report import format_bytes
 from richhf.data.dataset_info import INFO, read_info
 from richhf.data.datasets import DatasetConfig, get_task, split_tasks
 from richhf.models import RichFeedbackModel, parameter_parts
-from richhf.training.checkpoints import check_fits, find_checkpoint, has_checkpoints
+from richhf.training.checkpoints import check_fits
 from richhf.training.iterator_checkpoint import POSITION
 from richhf.training.partitioning import Partitioner
 from richhf.training.placement import device_bytes, placements
 from richhf.training.programs import initializer
+from richhf.training.saved_params import find_checkpoint, has_checkpoints
 from richhf.training.train_state import TrainState
 
 WIDTH = 110

@@ -48,7 +48,8 @@ def read_checkpoint(folder: Path, model_file: Path | None = None) -> NativeModel
     else:
         # Orbax is for those who train: it is imported only here.
         try:
-            from richhf.training.checkpoints import RUN, find_checkpoint, restore_params
+            from richhf.training.checkpoints import RUN
+            from richhf.training.saved_params import find_checkpoint, restore_params
         except ImportError as error:
             raise ImportError(
                 f"{folder} is no model folder, and to read checkpoints of training needs Orbax ({error}): "

@@ -12,7 +12,7 @@ from typing import Any
 import jax
 import numpy as np
 
-from richhf.training.checkpoints import Checkpoints, has_checkpoints, load_initial_params
+from richhf.training.checkpoints import Checkpoints
 from richhf.training.example_log import ExampleLog
 from richhf.training.interruption import Interrupted, SignalWatch
 from richhf.training.metrics_window import MetricsWindow
@@ -21,6 +21,7 @@ from richhf.training.partitioning import Partitioner
 from richhf.training.programs import Model, compile_copy, compile_eval, compile_step, initializer, make_key
 from richhf.training.retention import Best
 from richhf.training.run_log import Progress, RunLog
+from richhf.training.saved_params import has_checkpoints, load_initial_params
 from richhf.training.train_state import TrainState
 
 EvalBatches = Callable[[], Iterable[tuple[Mapping[str, np.ndarray], int]]]

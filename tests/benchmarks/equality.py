@@ -21,8 +21,8 @@ import tempfile
 import numpy as np
 
 from richhf.data.synthetic import synthesize
-from richhf.training.checkpoints import restore_params
 from richhf.training.run_log import read_log
+from richhf.training.saved_params import restore_params
 from tests.launch.conftest import ROOT, SHRUNK
 
 STEPS, BATCH, DEVICES, TOLERANCE = 5, 16, 8, 1e-4

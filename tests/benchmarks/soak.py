@@ -30,8 +30,8 @@ import jax
 import numpy as np
 
 from richhf.data.synthetic import synthesize
-from richhf.training.checkpoints import find_checkpoint, restore_params, steps_in
 from richhf.training.example_log import read_examples
+from richhf.training.saved_params import find_checkpoint, restore_params, steps_in
 from tests.launch.conftest import ROOT, SHRUNK
 
 STARTING, COMPILING, STEPPING, SAVING = PHASES = ("starting", "compiling", "stepping", "saving")

@@ -13,7 +13,7 @@ from launch import configurables
 from richhf.data.features import RichFeedbackFeatureConverter
 from richhf.evaluation import flatten_metrics
 from richhf.models import RichFeedbackModel
-from richhf.training.checkpoints import restore_params
+from richhf.training.saved_params import restore_params
 
 NAME = "synthetic_multi_head"
 

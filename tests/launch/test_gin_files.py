@@ -11,10 +11,10 @@ import gin
 from launch import configurables, gin_config
 from richhf.models import parameter_counts
 from richhf.models.batch_spec import batch_spec
-from richhf.training.checkpoints import restore_params
 from richhf.training.partitioning import Partitioner
 from richhf.training.programs import initializer
 from richhf.training.run_log import read_log
+from richhf.training.saved_params import restore_params
 from richhf.training.train_step import train_step
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]

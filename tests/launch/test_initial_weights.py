@@ -26,7 +26,7 @@ from richhf.pretrained import (
     initial_shapes,
     write_t5x_checkpoint,
 )
-from richhf.training.checkpoints import restore_params
+from richhf.training.saved_params import restore_params
 
 CONFIG = RAHFConfig(
     vit=ViTConfig(image_size=16, patch_size=4, width=8, depth=2, num_heads=2, mlp_width=12),

@@ -23,8 +23,8 @@ from richhf.data.training_stream import train_iterator
 from richhf.evaluation import flatten_metrics, write_metrics
 from richhf.feedback import HEATMAPS, SCORES
 from richhf.pretrained import write_t5x_checkpoint
-from richhf.training.checkpoints import find_checkpoint, restore_params
 from richhf.training.run_log import read_log
+from richhf.training.saved_params import find_checkpoint, restore_params
 from tasks.synthetic import register
 
 

@@ -9,8 +9,8 @@ import pytest
 from launch import processes
 from launch.gin_config import ConfigError
 from richhf.evaluation import flatten_metrics
-from richhf.training.checkpoints import restore_params
 from richhf.training.run_log import read_log
+from richhf.training.saved_params import restore_params
 
 STEPS = 4
 WHOLE = {"Partitioner.num_devices": None, "training.train.log_period": 1, "EMA_DECAY": 0.0}

@@ -11,8 +11,8 @@ import numpy as np
 import pytest
 
 from richhf.data.synthetic import synthesize
-from richhf.training.checkpoints import restore_params, steps_in
 from richhf.training.example_log import read_examples
+from richhf.training.saved_params import restore_params, steps_in
 from tests.training import victim
 
 STEPS = 24

@@ -7,7 +7,7 @@ import socket
 
 import pytest
 
-from richhf.training.checkpoints import steps_in
+from richhf.training.saved_params import steps_in
 from tests.training import pair
 
 

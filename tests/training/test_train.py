@@ -12,20 +12,14 @@ import jax
 import numpy as np
 import pytest
 
-from richhf.training.checkpoints import (
-    Checkpoints,
-    MismatchError,
-    find_checkpoint,
-    is_damage,
-    restore_params,
-    steps_in,
-)
+from richhf.training.checkpoints import Checkpoints, MismatchError, is_damage
 from richhf.training.example_log import read_examples
 from richhf.training.interruption import Interrupted
 from richhf.training.optimizers import adafactor, adamw, muon
 from richhf.training.partitioning import Partitioner
 from richhf.training.programs import compile_step, initializer
 from richhf.training.run_log import read_log
+from richhf.training.saved_params import find_checkpoint, restore_params, steps_in
 from richhf.training.train import train
 from richhf.training.train_state import TrainState
 
