@@ -17,7 +17,7 @@ from launch.gin_config import AS_TRAINED, CONFIG_FILE, check_recorded
 from launch.peers import check_peers, telling, wait_for_all, wait_until
 from richhf.inference.bulk import Bulk
 from richhf.inference.encoder import Encoder
-from richhf.inference.inputs import Input, fingerprint
+from richhf.inference.inputs import Input, describe_inputs
 from richhf.inference.listing import find_inputs
 from richhf.inference.manifest import claim_folder, describe, weights_digest
 from richhf.inference.pictures import MAX_PIXELS
@@ -112,7 +112,7 @@ def infer_job(
     target = param_target(model, partitioner, {name: spec.shape for name, spec in specs.items()})
     params = load_weights(folder, target)
     manifest = {
-        "inputs": {"count": len(inputs), "fingerprint": fingerprint(inputs)},
+        "inputs": describe_inputs(inputs),
         "settings": {
             **{"outputs": kinds, "shard_size": shard_size, "format": file_format, "map_formats": map_formats},
             **{"prompt_length": task_feature_lengths["inputs"], "see_prompt": see_prompt},

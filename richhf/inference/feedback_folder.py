@@ -27,7 +27,7 @@ from richhf.inference.bulk import FirstFailure, encode_input
 from richhf.inference.encoder import Encoder, Example
 from richhf.inference.feedback_page import write_feedback_page
 from richhf.inference.gallery import GalleryExample
-from richhf.inference.inputs import Input, fingerprint
+from richhf.inference.inputs import Input, describe_inputs
 from richhf.inference.manifest import claim_folder
 from richhf.inference.pictures import MAX_PIXELS, decode_image, quiet_decoding
 from richhf.inference.shards import JSONL, SUMMARY, Row, ShardWriter, read_rows
@@ -77,8 +77,8 @@ def write_feedback(
     folder = Path(out)
     settings = {"outputs": kinds, "map_formats": map_formats, "batch_size": batch_size}
     settings |= {"page_images": page_images}
-    inputs_are = {"count": len(inputs), "fingerprint": fingerprint(inputs)}
-    claim_folder(folder, {"inputs": inputs_are, "settings": settings, "model": dict(identity)})
+    made_from = {"inputs": describe_inputs(inputs), "settings": settings, "model": dict(identity)}
+    claim_folder(folder, made_from)
     writer = ShardWriter(folder, len(inputs), batch_size, kinds, JSONL, map_formats)
     if not (folder / TABLE).exists():
         missing = writer.missing()

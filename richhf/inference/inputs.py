@@ -1,6 +1,7 @@
 """One image with its prompt, wherever it lies, and what can be wrong with it."""
 
 import dataclasses
+import datetime
 import errno
 import hashlib
 from collections.abc import Sequence
@@ -57,6 +58,7 @@ class Input:
       path: the file that holds the image.
       start: where the image's record starts in the file, for record files.
       size: bytes of the image file or record; -1 if there is none.
+      modified: when the file was last changed, in nanoseconds since 1970; -1 if there is none.
       failure: what is known to be wrong before anything is decoded.
     """
 
@@ -66,6 +68,7 @@ class Input:
     path: Path
     start: int | None = None
     size: int = -1
+    modified: int = -1
     failure: Failure | None = None
 
     def read(self) -> bytes:
@@ -93,13 +96,20 @@ class Input:
         return check.value(parse_features(serialized, check), "image", "bytes_list")
 
 
-def fingerprint(inputs: Sequence[Input]) -> str:
-    """A checksum of names, prompts and sizes in their order; what the images show is not looked at."""
+def describe_inputs(inputs: Sequence[Input]) -> dict[str, Any]:
+    """What a manifest says of inputs: how many, a checksum, and when the last of their files was changed.
+
+    The checksum is of names, prompts, sizes and times of change in their order; what the images show is not
+    looked at.
+    """
     digest = hashlib.sha256()
     for one in inputs:
-        fields = (one.id, one.image, one.prompt, one.size, one.failure and one.failure.kind.value)
+        failure = one.failure and one.failure.kind.value
+        fields = (one.id, one.image, one.prompt, one.size, one.modified, failure)
         digest.update(repr(fields).encode(errors="backslashreplace"))
-    return digest.hexdigest()
+    latest = max((one.modified for one in inputs), default=-1)
+    time = datetime.datetime.fromtimestamp(latest / 1e9, datetime.UTC).isoformat(timespec="seconds")
+    return {"count": len(inputs), "fingerprint": digest.hexdigest(), "last_change": time}
 
 
 def no_file(name: str, why: str | None = "No such file or directory") -> Failure:
@@ -113,14 +123,16 @@ def no_file(name: str, why: str | None = "No such file or directory") -> Failure
 
 def file_input(name: str, path: Path, prompt: Any, label: str = "", failure: Failure | None = None) -> Input:
     """An input whose image is a file."""
+    size = modified = -1
     try:
-        size = path.stat().st_size
+        status = path.stat()
+        size, modified = status.st_size, status.st_mtime_ns
     except (OSError, ValueError) as error:
         if isinstance(error, OSError) and error.errno not in OF_THE_FILE:
             raise
-        size, failure = -1, failure or no_file(name)
+        failure = failure or no_file(name)
     text, wrong = checked_prompt(prompt)
-    return Input(label or name, name, text, path, size=size, failure=failure or wrong)
+    return Input(label or name, name, text, path, size=size, modified=modified, failure=failure or wrong)
 
 
 def checked_prompt(prompt: Any) -> tuple[str, Failure | None]:

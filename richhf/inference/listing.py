@@ -236,18 +236,19 @@ def _matching(pattern: str) -> list[Path]:
 def _record_inputs(files: Iterable[Path]) -> Iterator[Input]:
     for file in files:
         damages: list[RecordError] = []
+        modified = file.stat().st_mtime_ns
         start = index = 0
         for index, serialized in enumerate(read_examples(str(file), damages.append), start=1):
-            yield _record_input(file, index - 1, start + HEAD, serialized)
+            yield _record_input(file, index - 1, start + HEAD, modified, serialized)
             start += len(serialized) + FRAME
         for damage in damages:
             # What a record file holds behind damage cannot be counted: one input stands for it.
             name = f"{file.name}:{damage.index}"
             failure = Failure(Kind.DAMAGED_FILE, f"found {damage.found}; expected {damage.expected}")
-            yield Input(name, name, "", file, start=start, failure=failure)
+            yield Input(name, name, "", file, start=start, modified=modified, failure=failure)
 
 
-def _record_input(file: Path, index: int, start: int, serialized: bytes) -> Input:
+def _record_input(file: Path, index: int, start: int, modified: int, serialized: bytes) -> Input:
     """An input from a record, of which its image, its prompt and its name are read and nothing else."""
     check, name = Checker(file.name, index), f"{file.name}:{index}"
     label, text, failure = name, "", None
@@ -262,4 +263,4 @@ def _record_input(file: Path, index: int, start: int, serialized: bytes) -> Inpu
             text, failure = checked_prompt(check.text(features, "prompt") if "prompt" in features else None)
     except RecordError as error:
         failure = Failure(Kind.RECORD, f"{error.feature}: found {error.found}; expected {error.expected}")
-    return Input(label, name, text, file, start, len(serialized), failure)
+    return Input(label, name, text, file, start, len(serialized), modified, failure)

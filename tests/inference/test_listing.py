@@ -1,4 +1,5 @@
 import json
+import os
 
 import numpy as np
 import pytest
@@ -7,7 +8,7 @@ from PIL import Image
 
 from richhf.data import records
 from richhf.data.examples import serialize_features, write_examples
-from richhf.inference.inputs import Input, UnusableInput, fingerprint
+from richhf.inference.inputs import Input, UnusableInput, describe_inputs
 from richhf.inference.listing import find_inputs
 
 IMAGE = records.encode_png(np.zeros((2, 3, 3), np.uint8))
@@ -167,16 +168,31 @@ def test_a_table_of_prompts_belongs_to_a_folder(folder, tmp_path):
 
 
 def test_the_fingerprint_tells_inputs_apart(folder):
+    def fingerprint():
+        return describe_inputs(find_inputs(str(folder)))["fingerprint"]
+
     (folder / "a.txt").write_text("a cat")
-    seen = [fingerprint(find_inputs(str(folder)))]
-    assert fingerprint(find_inputs(str(folder))) == seen[0]
+    seen = [fingerprint()]
+    assert fingerprint() == seen[0]
     (folder / "a.txt").write_text("a dog")
-    seen.append(fingerprint(find_inputs(str(folder))))
+    seen.append(fingerprint())
     Image.new("RGB", (50, 50)).save(folder / "a.png")
-    seen.append(fingerprint(find_inputs(str(folder))))
+    seen.append(fingerprint())
     (folder / "b.png").rename(folder / "c.png")
-    seen.append(fingerprint(find_inputs(str(folder))))
+    seen.append(fingerprint())
     assert len({*seen}) == 4
+
+
+@pytest.mark.parametrize("name", ["pictures/a.png", "a.tfrecord"])
+def test_a_file_that_was_changed_to_the_same_size_is_another(folder, tmp_path, name):
+    (folder / "a.txt").write_text("a cat")
+    write_examples(str(tmp_path / "a.tfrecord"), [serialize_features({"image": IMAGE, "prompt": b"a cat"})])
+    source = str(folder if name.endswith("png") else tmp_path / name)
+    before = describe_inputs(find_inputs(source))
+    os.utime(tmp_path / name, ns=(0, 2_000_000_000_123_456_789))
+    after = describe_inputs(find_inputs(source))
+    assert before["fingerprint"] != after["fingerprint"]
+    assert after["last_change"] == "2033-05-18T03:33:20+00:00"
 
 
 def test_lines_of_no_use_are_counted(folder):
