@@ -77,7 +77,6 @@ def _predict(arguments: argparse.Namespace) -> int:
     from richhf.inference.feedback_folder import PAGE, write_feedback
     from richhf.inference.inputs import file_input
     from richhf.inference.listing import find_inputs
-    from richhf.inference.manifest import weights_digest
     from richhf.inference.predictions import KINDS
 
     kinds = tuple(kind for kind in KINDS if kind in arguments.outputs)
@@ -105,7 +104,7 @@ def _predict(arguments: argparse.Namespace) -> int:
             predictor.encoder,
             lambda examples: predictor.predict_examples(examples, kinds, beams=arguments.beams),
             kinds=kinds,
-            identity={"sha256": weights_digest(predictor.params), "beams": arguments.beams},
+            identity=predictor.identity | {"beams": arguments.beams},
             model=arguments.model,
             batch_size=arguments.batch_size,
             map_formats=tuple(arguments.maps),

@@ -11,6 +11,7 @@ from PIL import Image
 from richhf.data.prepare.images import UnusableImage
 from richhf.feedback import ImageLike
 
+_LISTED = 5
 _EXPECTED = "a path, a PIL image or a uint8 array [h w 3]"
 
 
@@ -24,11 +25,11 @@ def pair_up(images: Any, prompts: Any) -> list[tuple[ImageLike, str]]:
         goes with all of the other side.
 
     Raises:
-      ValueError: the numbers differ, or something is neither an image nor a prompt.
+      ValueError: the numbers differ, something is neither an image nor a prompt, or a file is not there.
     """
     alone = isinstance(images, str | os.PathLike | Image.Image) or getattr(images, "ndim", None) in (2, 3)
-    found = [images] if alone else _listed("images", images, _EXPECTED)
-    texts = [prompts] if isinstance(prompts, str) else _listed("prompts", prompts, "a text")
+    found = [images] if alone else listed("images", images, _EXPECTED)
+    texts = [prompts] if isinstance(prompts, str) else listed("prompts", prompts, "a text")
     if alone:
         found *= max(len(texts), 1)
     if isinstance(prompts, str):
@@ -40,16 +41,18 @@ def pair_up(images: Any, prompts: Any) -> list[tuple[ImageLike, str]]:
         )
     for index, (image, text) in enumerate(zip(found, texts, strict=True)):
         check_image(image, f"image {index}")
-        if not isinstance(text, str) or not text.strip():
-            raise ValueError(
-                f"prompt {index} is {text!r:.60}; expected the text that the image was made from."
-            )
+        check_prompt(text, f"prompt {index}")
+    _check_there(found)
     return list(zip(found, texts, strict=True))
 
 
 def check_image(image: Any, name: str) -> None:
     """Raises ValueError, which says what was expected, for what is no image; files are not opened."""
-    if isinstance(image, str | os.PathLike | Image.Image):
+    if isinstance(image, str | os.PathLike):
+        return
+    if isinstance(image, Image.Image):
+        if 0 in image.size:
+            raise ValueError(f"{name} is a picture of {image.width} x {image.height} pixels; expected some.")
         return
     if not isinstance(image, np.ndarray):
         raise ValueError(f"{name} is a {type(image).__name__}; expected {_EXPECTED}.")
@@ -58,13 +61,40 @@ def check_image(image: Any, name: str) -> None:
         move = "; move the channels last (transpose(1, 2, 0))" if image.shape[:1] == (3,) else ""
         if image.ndim == 2:
             move = "; of a grey image: np.repeat(image[..., None], 3, axis=-1)"
+        if 0 in image.shape:
+            move = "; it has no pixels"
         raise ValueError(f"{told}; expected {_EXPECTED}{move}.")
     if image.dtype != np.uint8:
         move = ""
         if image.dtype.kind == "f":
             low, high = float(image.min()), float(image.max())
             move = f" (it spans {low:g} to {high:g}: np.uint8(np.round(255 * x)) where that is 0 to 1)"
+            if not np.isfinite([low, high]).all():
+                move = f" ({np.sum(~np.isfinite(image)):,} of its values are NaN or infinite)"
         raise ValueError(f"{told}; expected uint8{move}.")
+
+
+def check_prompt(text: Any, name: str) -> None:
+    """Raises ValueError for what is no text, has nothing in it, or cannot be written as UTF-8."""
+    expected = "expected the text that the image was made from"
+    if not isinstance(text, str) or not text.strip():
+        raise ValueError(f"{name} is {text!r:.60}; {expected}.")
+    try:
+        text.encode()
+    except UnicodeEncodeError as error:
+        found = f"{text[error.start]!a} at {error.start}, half a character"
+        raise ValueError(f"{name} has {found}; {expected}, as UTF-8 has it.") from error
+
+
+def check_count(setting: str, value: Any) -> int:
+    """A setting that is a whole number from 1 on.
+
+    Raises:
+      ValueError: it is something else.
+    """
+    if isinstance(value, bool | np.bool_) or not isinstance(value, int | np.integer) or value < 1:
+        raise ValueError(f"{setting} is {value!r}; expected a whole number, 1 or more.")
+    return int(value)
 
 
 def image_content(image: ImageLike) -> bytes | Image.Image | np.ndarray:
@@ -87,9 +117,22 @@ def explained(image: ImageLike, error: UnusableImage) -> ValueError:
     return ValueError(f"{name}: {error.kind}: {error.detail}")
 
 
-def _listed(name: str, values: Any, expected: str) -> list[Any]:
-    if isinstance(values, bytes | dict) or not hasattr(values, "__iter__"):
+def _check_there(images: Sequence[ImageLike]) -> None:
+    paths = dict.fromkeys(str(os.fspath(one)) for one in images if isinstance(one, str | os.PathLike))
+    missing = [path for path in paths if not os.path.isfile(path)]
+    if missing:
+        listed = ", ".join(map(repr, missing[:_LISTED]))
+        more = f" and {len(missing) - _LISTED:,} more" if len(missing) > _LISTED else ""
+        raise ValueError(f"no such file: {listed}{more}; expected the paths of image files.")
+
+
+def listed(name: str, values: Any, expected: str) -> list[Any]:
+    """Several values as a list.
+
+    Raises:
+      ValueError: they are none; `expected` says what each should be.
+    """
+    single = isinstance(values, bytes | dict) or getattr(values, "ndim", None) == 0
+    if single or not hasattr(values, "__iter__"):
         raise ValueError(f"{name} are a {type(values).__name__}; expected {expected}, or a sequence of them.")
-    if not isinstance(values, Sequence | np.ndarray):
-        values = list(values)
     return list(values)

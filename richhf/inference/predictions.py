@@ -15,6 +15,7 @@ from richhf.models.rahf import order_outputs
 
 KINDS: dict[str, tuple[str, ...]] = {"scores": SCORES, "heatmaps": HEATMAPS, KEYWORDS: (KEYWORDS,)}
 """The kinds of outputs that can be asked for, and the model's outputs of each."""
+_NAMES = tuple(dict.fromkeys((*KINDS, *OUTPUTS)))
 
 
 def output_names(kinds: Sequence[str]) -> tuple[str, ...]:
@@ -30,15 +31,17 @@ def output_names(kinds: Sequence[str]) -> tuple[str, ...]:
     return tuple(name for kind, names in KINDS.items() if kind in kinds for name in names)
 
 
-def asked_outputs(outputs: str | Sequence[str]) -> tuple[str, ...]:
+def asked_outputs(outputs: Any) -> tuple[str, ...]:
     """The model's outputs for kinds of outputs and names of single ones, in the project's order.
 
     Raises:
       ValueError: an unknown name, or none.
     """
+    if isinstance(outputs, bytes) or not hasattr(outputs, "__iter__"):
+        raise ValueError(f"outputs is {outputs!r}; expected some of {', '.join(_NAMES)}.")
     asked = (outputs,) if isinstance(outputs, str) else tuple(outputs)
     for name in asked:
-        check_choice("an output", name, tuple(dict.fromkeys((*KINDS, *OUTPUTS))))
+        check_choice("an output", name, _NAMES)
     return order_outputs([one for name in asked for one in KINDS.get(name, (name,))])
 
 

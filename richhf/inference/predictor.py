@@ -13,14 +13,15 @@ from richhf.data.prepare.images import UnusableImage
 from richhf.feedback import KEYWORDS, SCORES, Feedback, ImageLike
 from richhf.inference.confidence import confidences_of, suffix_probabilities, word_choices
 from richhf.inference.encoder import Encoder, Example, stack_examples
-from richhf.inference.given import explained, image_content, pair_up
+from richhf.inference.given import check_count, check_prompt, explained, image_content, listed, pair_up
+from richhf.inference.manifest import weights_digest
 from richhf.inference.pictures import quiet_decoding
 from richhf.inference.predictions import KINDS, asked_outputs, read_prediction
 from richhf.inference.reward import Score, score_pixels
 from richhf.inference.vocabulary import Vocabulary
 from richhf.models.convolution import WINOGRAD
 from richhf.models.model import RichFeedbackModel
-from richhf.pretrained.native import NativeModel, Settings
+from richhf.pretrained.native import NativeModel, Settings, describe_model
 
 BATCH_SIZE = 8
 
@@ -101,9 +102,7 @@ class Predictor:
     ) -> Iterator[Feedback]:
         """As a call, but gives the feedback on each image as soon as its batch is done."""
         names = asked_outputs(outputs)
-        for setting, value in (("batch_size", batch_size), ("beams", beams)):
-            if value < 1:
-                raise ValueError(f"{setting} is {value}; expected 1 or more.")
+        batch_size, beams = check_count("batch_size", batch_size), check_count("beams", beams)
         return self._stream(pair_up(images, prompts), names, batch_size, beams)
 
     def predict_examples(
@@ -117,12 +116,16 @@ class Predictor:
         """Predicts one batch of what the encoder has made.
 
         Args:
-          examples: at least one.
+          examples: any number; none gives none.
           outputs: as of a call, like `beams`.
           batch_size: the most examples that a batch will have; it is filled up to no more.
           beams: see a call.
         """
-        names = asked_outputs(outputs)
+        names, beams = asked_outputs(outputs), check_count("beams", beams)
+        if not examples:
+            return []
+        if batch_size is not None and check_count("batch_size", batch_size) < len(examples):
+            raise ValueError(f"{len(examples)} examples are more than a batch of {batch_size}.")
         features = stack_examples(examples, _bucket(len(examples), batch_size))
         prediction, _, memory = self._predict(self.params, features, outputs=names, beams=beams)
         arrays = {name: np.asarray(values) for name, values in prediction.items()}
@@ -136,8 +139,20 @@ class Predictor:
 
     def encode_prompts(self, prompts: str | Sequence[str]) -> Int32[np.ndarray, "b t l"]:
         """Prompts as `score_fn` takes them; one text alone is a batch of one."""
-        texts = [prompts] if isinstance(prompts, str) else list(prompts)
+        texts = [prompts] if isinstance(prompts, str) else listed("prompts", prompts, "a text")
+        if not texts:
+            raise ValueError("there are no prompts; expected one text, or one for each image.")
+        for index, text in enumerate(texts):
+            check_prompt(text, f"prompt {index}")
         return np.stack([self.encoder.encode_prompt(text) for text in texts])
+
+    @property
+    def identity(self) -> dict[str, Any]:
+        """What says which model this is, as JSON values by name: all of it that changes what is predicted."""
+        description = describe_model(self.model, self.settings)
+        del description["provenance"]
+        checksums = {"weights": weights_digest(self.params), "vocabulary": self.encoder.vocabulary.digest}
+        return description | {"sha256": checksums}
 
     @property
     def score_fn(self) -> Score:
@@ -211,4 +226,4 @@ def quickest(model: RichFeedbackModel) -> RichFeedbackModel:
 def _bucket(count: int, most: int | None) -> int:
     """The size that a batch is filled up to: the next power of two, or the most that a batch may have."""
     power = 1 << (count - 1).bit_length()
-    return power if most is None else max(count, min(power, most))
+    return power if most is None else min(power, most)

@@ -3,7 +3,7 @@ import pytest
 
 from richhf.feedback import HEATMAPS, OUTPUTS, SCORES
 from richhf.inference.encoder import Example
-from richhf.inference.predictions import output_names, read_prediction
+from richhf.inference.predictions import asked_outputs, output_names, read_prediction
 
 
 def test_kinds_of_outputs_are_the_models():
@@ -14,6 +14,12 @@ def test_kinds_of_outputs_are_the_models():
     for nothing in ((), "scores"):
         with pytest.raises(ValueError, match="expected a tuple of some of scores, heatmaps, keywords"):
             output_names(nothing)
+
+
+@pytest.mark.parametrize("outputs", [None, 5, b"scores"])
+def test_what_names_no_outputs(outputs):
+    with pytest.raises(ValueError, match=r"expected some of scores, heatmaps, keywords, implausibility"):
+        asked_outputs(outputs)
 
 
 def test_a_row_becomes_feedback():

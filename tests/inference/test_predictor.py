@@ -1,4 +1,5 @@
 import dataclasses
+import json
 
 import jax
 import numpy as np
@@ -7,6 +8,7 @@ from PIL import Image
 
 from richhf.feedback import HEATMAPS, SCORES
 from richhf.inference.encoder import stack_examples
+from richhf.inference.given import check_count
 from richhf.inference.predictions import asked_outputs
 from richhf.inference.predictor import Predictor
 
@@ -148,7 +150,14 @@ def test_beams_find_texts_at_least_as_likely(predictor, images):
         ([np.zeros((3, 9, 9), "u1")], "a", {}, "move the channels last"),
         ([None], "a", {}, "image 0 is a NoneType"),
         (7, "a", {}, "images are a int"),
-        ("nowhere.png", "a", {}, r"'nowhere\.png' cannot be read"),
+        (None, "a", {}, "images are a NoneType"),
+        (np.zeros(()), "a", {}, "images are a ndarray"),
+        (np.zeros((2, 0, 3), "u1"), "a", {}, "it has no pixels"),
+        (Image.new("RGB", (0, 2)), "a", {}, "image 0 is a picture of 0 x 2 pixels"),
+        (np.full((2, 2, 3), np.nan), "a", {}, "12 of its values are NaN"),
+        (np.zeros((2, 2, 3), "u1"), ["a", "b\ud800"], {}, r"prompt 1 has '\\ud800' at 1"),
+        (np.zeros((2, 2, 3), "u1"), "a", {"batch_size": True}, "batch_size is True"),
+        (np.zeros((2, 2, 3), "u1"), "a", {"beams": -1}, "beams is -1; expected a whole number, 1 or more"),
         (np.zeros((2, 2, 3), "u1"), " ", {}, "prompt 0 is ' '"),
         (np.zeros((2, 2, 3), "u1"), "a", {"outputs": "score"}, "Did you mean 'scores'"),
         (np.zeros((2, 2, 3), "u1"), "a", {"outputs": ()}, "no output was asked for"),
@@ -158,6 +167,33 @@ def test_beams_find_texts_at_least_as_likely(predictor, images):
 def test_what_cannot_be_used_is_explained(predictor, images, prompts, options, message):
     with pytest.raises(ValueError, match=message):
         predictor(images, prompts, **options)
+
+
+def test_files_that_are_not_there_are_named_before_anything_is_computed(native, images, tmp_path):
+    Image.fromarray(images[0]).save(tmp_path / "image.png")
+    predictor = Predictor(dataclasses.replace(native, params={}))  # it could not compute anything
+    missing = [tmp_path / f"{index}.png" for index in range(7)]
+    with pytest.raises(ValueError, match=r"no such file: .*0\.png'.*4\.png' and 2 more; expected the paths"):
+        predictor([tmp_path / "image.png", *missing, missing[0]], "a cat", batch_size=1)
+
+
+@pytest.mark.parametrize("value", [2.5, None, "2", np.float32(2)])
+def test_a_count_is_a_whole_number(value):
+    with pytest.raises(ValueError, match="expected a whole number, 1 or more"):
+        check_count("batch_size", value)
+    assert check_count("batch_size", np.int64(2)) == 2
+
+
+def test_prompts_to_encode_are_texts(predictor):
+    for prompts, message in (([], "there are no prompts"), (["a", ""], "prompt 1 is ''")):
+        with pytest.raises(ValueError, match=message):
+            predictor.encode_prompts(prompts)
+
+
+def test_a_batch_is_no_larger_than_asked_for(predictor, images):
+    assert predictor.predict_examples([]) == []
+    with pytest.raises(ValueError, match="2 examples are more than a batch of 1"):
+        predictor.predict_examples([predictor.encoder(images[0], "a cat")] * 2, batch_size=1)
 
 
 def test_a_damaged_file_is_named(predictor, tmp_path):
@@ -176,3 +212,25 @@ def test_a_cpu_computes_in_float32_whatever_the_model_does(native, images, alone
     predictor = Predictor(half)
     assert predictor.model == half.model
     assert_same(predictor(images[0], PROMPTS[0])[0], alone[0])
+
+
+def test_all_that_changes_a_prediction_is_part_of_the_identity(native):
+    settings = [
+        dataclasses.replace(native.settings, **changes)
+        for changes in (
+            dict(prompt_length=23),
+            dict(see_prompt=False),
+            dict(thresholds={"implausibility": 0.25}),
+        )
+    ]
+    model = dataclasses.replace(native.model, keyword_length=11)
+    network = dataclasses.replace(native.model.config, dtype="bfloat16")
+    changed = [dataclasses.replace(native, settings=one) for one in settings]
+    changed += [dataclasses.replace(native, model=model)]
+    changed += [dataclasses.replace(native, model=dataclasses.replace(native.model, config=network))]
+    changed += [dataclasses.replace(native, params=jax.tree.map(lambda leaf: leaf + 1, native.params))]
+    identities = [Predictor(one).identity for one in (native, *changed)]
+    assert all(identities.count(one) == 1 for one in identities)
+    assert json.loads(json.dumps(identities[0]))["sha256"].keys() == {"weights", "vocabulary"}
+    other = dataclasses.replace(native.settings, provenance={"run": "b"})
+    assert Predictor(dataclasses.replace(native, settings=other)).identity == identities[0]
