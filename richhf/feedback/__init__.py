@@ -4,7 +4,7 @@ Every module of the project speaks these names. Source: Liang et al., *Rich Huma
 Text-to-Image Generation*, CVPR 2024, sections 3 and 4.1.
 """
 
-from richhf.feedback.drawing import HEATMAP_COLOURS, ImageLike, open_image
+from richhf.feedback.drawing import HEATMAP_COLOURS, ImageLike, open_image, to_rgb
 from richhf.feedback.files import FEEDBACK_FILE
 from richhf.feedback.names import (
     AUGMENTED_PROMPT,
@@ -39,4 +39,5 @@ __all__ = [
     "Feedback",
     "ImageLike",
     "open_image",
+    "to_rgb",
 ]

@@ -19,13 +19,37 @@ ImageLike = Image.Image | UInt8[np.ndarray, "_ _ 3"] | str | os.PathLike
 
 
 def open_image(image: ImageLike) -> Image.Image:
-    """An RGB picture from a path, a PIL picture or a uint8 array `[h w 3]`."""
+    """An RGB picture from a path, a PIL picture or a uint8 array `[h w 3]`, by the rule of `to_rgb`."""
     if isinstance(image, np.ndarray):
         return Image.fromarray(image)
     if isinstance(image, Image.Image):
-        return image.convert("RGB")
+        return to_rgb(image)
     with Image.open(image) as file:
-        return file.convert("RGB")
+        return to_rgb(file)
+
+
+def to_rgb(picture: Image.Image) -> Image.Image:
+    """A picture of any mode in RGB, of which transparency and colour profile are not looked at.
+
+    Of 16 bits (modes I;16 and I: PNG, TIFF and PGM files) the upper eight count: 65535 is white.
+
+    Raises:
+      ValueError: a mode whose values could mean anything (F, or I beyond 16 bits), or that is never RGB.
+    """
+    mode = picture.mode
+    if mode == "F" or mode.startswith("I"):
+        values = np.asarray(picture)
+        if mode == "F" or (values.size and not (values.min() >= 0 and values.max() <= 65535)):
+            raise ValueError(
+                f"a picture of mode {mode} with values from {values.min():g} to {values.max():g}; expected 8 "
+                "bits a channel, or 16 bits from 0 to 65535. Scale it to 8 bits first, such as "
+                "np.uint8(np.round(255 * x)) where x is from 0 to 1."
+            )
+        return Image.fromarray((values.astype(np.uint16) >> 8).astype(np.uint8)).convert("RGB")
+    try:
+        return picture.convert("RGB")
+    except ValueError as error:
+        raise ValueError(f"a picture of mode {mode}: {error}; expected one to be had as RGB.") from error
 
 
 def draw_layer(

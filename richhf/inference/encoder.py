@@ -8,7 +8,7 @@ from jaxtyping import Int32, UInt8
 from PIL import Image
 
 from richhf.data.prompts import ROWS, PromptRows
-from richhf.inference.pictures import MAX_PIXELS, decode_image, fit_image, to_rgb
+from richhf.inference.pictures import MAX_PIXELS, decode_image, fit_image, rgb_pixels
 from richhf.inference.vocabulary import Vocabulary
 
 
@@ -71,12 +71,12 @@ class Encoder:
           prompt: the text it was made from.
 
         Raises:
-          UnusableImage: a file's content cannot be decoded or is too large.
+          UnusableImage: it cannot be decoded, is too large, or is of a mode that says too little.
         """
         if isinstance(image, bytes):
             image = decode_image(image, max_pixels=self._max_pixels)
         elif isinstance(image, Image.Image):
-            image = to_rgb(image)
+            image = rgb_pixels(image)
         tokens = self.encode_prompt(prompt)
         return Example(fit_image(image, self._side), tokens, prompt, (image.shape[0], image.shape[1]))
 

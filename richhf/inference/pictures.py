@@ -18,7 +18,10 @@ import numpy as np
 from jaxtyping import Float32, Int, UInt8
 from PIL import Image
 
-from richhf.data.prepare.images import load_image
+from richhf.data.checks import UNDECODABLE, reason
+from richhf.data.prepare.images import UnusableImage, load_image
+from richhf.data.prepare.problems import Kind
+from richhf.feedback import to_rgb
 
 MAX_PIXELS = 64_000_000
 _HALF, _ONE = np.float32(0.5), np.float32(1)
@@ -37,15 +40,19 @@ def decode_image(encoded: bytes, *, max_pixels: int = MAX_PIXELS) -> UInt8[np.nd
     Raises:
       UnusableImage: it is damaged, of an unknown format or too large.
     """
-    return to_rgb(load_image(encoded, max_pixels=max_pixels, setting="MAX_PIXELS"))
+    return rgb_pixels(load_image(encoded, max_pixels=max_pixels, setting="MAX_PIXELS"))
 
 
-def to_rgb(image: Image.Image) -> UInt8[np.ndarray, "h w 3"]:
-    """The pixels of a picture of any mode; of 16 bits the upper eight."""
-    if image.mode.startswith("I;16"):
-        grey = (np.asarray(image).astype(np.uint16) >> 8).astype(np.uint8)
-        return np.repeat(grey[..., None], 3, axis=-1)
-    return np.array(image.convert("RGB"))
+def rgb_pixels(image: Image.Image) -> UInt8[np.ndarray, "h w 3"]:
+    """The pixels of a picture, by the rule of `richhf.feedback.to_rgb`.
+
+    Raises:
+      UnusableImage: it is of a mode that says too little, or of a file that turns out to be damaged.
+    """
+    try:
+        return np.array(to_rgb(image))
+    except UNDECODABLE as error:
+        raise UnusableImage(Kind.IMAGE, reason(error)) from error
 
 
 @contextmanager

@@ -5,8 +5,9 @@ import pytest
 import tensorflow as tf
 from PIL import Image
 
-from richhf.data.prepare.images import UnusableImage
-from richhf.inference.pictures import decode_image, fit_image
+from richhf.data.prepare.images import UnusableImage, check_image
+from richhf.feedback import open_image
+from richhf.inference.pictures import decode_image, fit_image, rgb_pixels
 from tasks.pictures import decode_pictures, resize
 
 
@@ -66,6 +67,42 @@ def test_decoded_pixels_are_those_of_the_input_pipeline(name):
 def test_other_formats_are_read(kind):
     encoded = encode(Image.fromarray(picture(4, 6)).convert("P"), format=kind, lossless=True)
     assert decode_image(encoded).shape == (4, 6, 3)
+
+
+DEEP = np.array([[0, 255, 256], [32768, 65280, 65535]], np.uint16)
+
+
+@pytest.mark.parametrize("kind", ["PNG", "TIFF", "PPM"])
+def test_of_16_bits_the_upper_eight_count_and_are_drawn_on(kind, tmp_path):
+    encoded = encode(Image.fromarray(DEEP), format=kind)
+    pixels = np.repeat((DEEP >> 8).astype(np.uint8)[..., None], 3, axis=-1)
+    np.testing.assert_array_equal(decode_image(encoded), pixels)
+    (tmp_path / "image").write_bytes(encoded)
+    np.testing.assert_array_equal(open_image(tmp_path / "image"), pixels)
+    for mode in ("I", "I;16"):
+        picture = Image.fromarray(DEEP.astype(np.int32 if mode == "I" else np.uint16))
+        assert picture.mode == mode
+        np.testing.assert_array_equal(rgb_pixels(picture), pixels)
+    assert Image.open(io.BytesIO(check_image(encoded, max_pixels=10).encoded)).getextrema() in (
+        ((0, 255),) * 3,
+        (0, 65535),
+    )
+
+
+@pytest.mark.parametrize("values", [DEEP.astype(np.float32) / 65535, DEEP.astype(np.int32) - 1])
+def test_values_that_could_mean_anything_are_refused(values):
+    picture = Image.fromarray(values)
+    for decode, given in ((rgb_pixels, picture), (decode_image, encode(picture, format="TIFF"))):
+        with pytest.raises(UnusableImage, match=r"mode [FI] with values from .*Scale it to 8 bits first"):
+            decode(given)
+
+
+def test_a_picture_whose_file_is_damaged(tmp_path):
+    picture = Image.open(io.BytesIO(ENCODINGS["jpeg"][:-40]))
+    with pytest.raises(UnusableImage, match="truncated"):
+        rgb_pixels(picture)
+    with pytest.raises(UnusableImage, match="mode La"):
+        rgb_pixels(Image.new("La", (2, 2)))
 
 
 @pytest.mark.parametrize(

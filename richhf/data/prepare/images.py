@@ -11,6 +11,7 @@ from PIL import Image
 
 from richhf.data.checks import IMAGE_FORMATS, UNDECODABLE, reason, verify_picture
 from richhf.data.prepare.problems import Kind
+from richhf.feedback import to_rgb
 
 _READ = (*IMAGE_FORMATS, "WEBP", "BMP", "GIF", "TIFF", "PPM", "JPEG2000", "AVIF")
 _PNG_MODES = ("1", "L", "LA", "I;16", "P", "RGB", "RGBA")
@@ -142,7 +143,7 @@ def _formats() -> tuple[str, ...]:
 
 def _to_png(image: Image.Image) -> bytes:
     if image.mode not in _PNG_MODES:
-        image = image.convert("RGB")
+        image = to_rgb(image)
     buffer = io.BytesIO()
     image.save(buffer, format="PNG")
     return buffer.getvalue()
