@@ -3,6 +3,7 @@
 The input pipeline (`tasks.preprocessors`) and inference both take them from here.
 """
 
+import re
 from collections.abc import Callable, Sequence
 
 import numpy as np
@@ -10,6 +11,7 @@ from jaxtyping import Int32
 
 from richhf import feedback
 
+_WHITE = re.compile(r"\s")
 ROWS: dict[str, tuple[str | None, ...]] = {
     feedback.MULTI_HEAD: (None,),
     feedback.AUGMENTED_PROMPT: feedback.OUTPUTS,
@@ -25,6 +27,15 @@ def prefix(output: str) -> str:
 def as_prefix(task_string: str) -> str:
     """A task string as it stands before a prompt."""
     return f"{task_string}: "
+
+
+def as_one_line(prompt: str) -> str:
+    """A prompt with line breaks, tabs and all other white space as spaces, as tokenizers see them.
+
+    A space parts words and a line break does not (`richhf.data.words`, RichHF-18K's rule), so that words and
+    tokens agree only then. Places in the text stay where they were.
+    """
+    return _WHITE.sub(" ", prompt)
 
 
 class PromptRows:

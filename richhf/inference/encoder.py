@@ -7,7 +7,7 @@ import numpy as np
 from jaxtyping import Int32, UInt8
 from PIL import Image
 
-from richhf.data.prompts import ROWS, PromptRows
+from richhf.data.prompts import ROWS, PromptRows, as_one_line
 from richhf.inference.pictures import MAX_PIXELS, decode_image, fit_image, rgb_pixels
 from richhf.inference.vocabulary import Vocabulary
 
@@ -19,7 +19,7 @@ class Example:
     Attributes:
       image: uint8 [s s 3], the whole image as a square.
       tokens: int32 [t l], the prompt rows.
-      prompt: the text.
+      prompt: the text, on one line (`as_one_line`).
       image_size: (height, width) of the image as it was given.
     """
 
@@ -77,12 +77,13 @@ class Encoder:
             image = decode_image(image, max_pixels=self._max_pixels)
         elif isinstance(image, Image.Image):
             image = rgb_pixels(image)
+        prompt = as_one_line(prompt)
         tokens = self.encode_prompt(prompt)
         return Example(fit_image(image, self._side), tokens, prompt, (image.shape[0], image.shape[1]))
 
     def encode_prompt(self, prompt: str) -> Int32[np.ndarray, "t l"]:
         """The prompt rows of a prompt."""
-        return self._rows(self.vocabulary.encode(prompt) if self._see_prompt else [])
+        return self._rows(self.vocabulary.encode(as_one_line(prompt)) if self._see_prompt else [])
 
 
 def stack_examples(examples: Sequence[Example], batch_size: int) -> dict[str, np.ndarray]:

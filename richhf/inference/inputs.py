@@ -11,6 +11,7 @@ from typing import Any
 from richhf.data.checks import Checker
 from richhf.data.examples import parse_features
 from richhf.data.prepare.problems import Kind
+from richhf.data.prompts import as_one_line
 
 OF_THE_FILE = (
     *(errno.ENOENT, errno.ENOTDIR, errno.EISDIR, errno.ELOOP, errno.ENAMETOOLONG),
@@ -136,7 +137,7 @@ def file_input(name: str, path: Path, prompt: Any, label: str = "", failure: Fai
 
 
 def checked_prompt(prompt: Any) -> tuple[str, Failure | None]:
-    """A prompt as text, and what is wrong with it."""
+    """A prompt as text on one line, and what is wrong with it."""
     if not isinstance(prompt, str) or not prompt.strip():
         detail = f"found {prompt!r:.80}; expected the text that the image was made from"
         return "", Failure(Kind.NO_PROMPT, detail)
@@ -144,4 +145,4 @@ def checked_prompt(prompt: Any) -> tuple[str, Failure | None]:
         prompt.encode()
     except UnicodeEncodeError:
         return prompt, Failure(Kind.NO_PROMPT, f"found {prompt!r:.80}; expected UTF-8 text")
-    return prompt, None
+    return as_one_line(prompt), None

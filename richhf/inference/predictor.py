@@ -74,8 +74,8 @@ class Predictor:
         Args:
           images: one image, or several: paths, PIL images or uint8 arrays [h w 3] in a sequence, or an array
             [n h w 3].
-          prompts: the text that each image was made from. One prompt alone, or one image alone, goes with all
-            of the other side.
+          prompts: the text that each image was made from, line breaks and tabs taken as spaces. One prompt
+            alone, or one image alone, goes with all of the other side.
           outputs: what is wanted: kinds (`scores`, `heatmaps`, `keywords`), names of single ones
             (`plausibility`), or both; what is not wanted is not computed.
           batch_size: images on the device at once. Smaller batches are filled up to the next power of two, so

@@ -28,7 +28,7 @@ def folder(tmp_path):
 
 
 def test_a_folder_with_text_files(folder):
-    (folder / "a.txt").write_text("\ufeffa cat\n", encoding="utf-8")
+    (folder / "a.txt").write_text("\ufeffa\ncat\n", encoding="utf-8")
     (folder / "x/a.txt").write_bytes(b"caf\xe9")
     found = find_inputs(str(folder))
     assert [one.image for one in found] == ["a.png", "b.png", "x/a.jpg"]

@@ -202,6 +202,15 @@ def test_a_damaged_file_is_named(predictor, tmp_path):
         predictor(tmp_path / "image.png", "a cat")
 
 
+def test_line_breaks_and_tabs_part_words(predictor, images, alone):
+    (found,) = predictor(images[1], "a blue\ncat on\ta\u00a0mat")
+    assert found.words == ("a", "blue", "cat", "on", "a", "mat")
+    assert_same(found, alone[1])
+    np.testing.assert_array_equal(
+        predictor.encode_prompts("a blue\ncat on\ta\u00a0mat"), predictor.encode_prompts(PROMPTS[1])
+    )
+
+
 def test_no_images_give_no_feedback(predictor):
     assert predictor([], []) == []
 
