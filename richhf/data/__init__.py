@@ -22,6 +22,7 @@ from richhf.data.records import (
 )
 from richhf.data.words import (
     LabelMismatch,
+    find_marks,
     flag_words,
     mark_misaligned,
     match_labels_to_words,
@@ -38,6 +39,7 @@ __all__ = [
     "RecordError",
     "consolidate",
     "example_to_record",
+    "find_marks",
     "flag_words",
     "heatmap_to_uint8",
     "krippendorff_alpha",

@@ -74,6 +74,11 @@ class PromptRows:
                 f"longest task string, one token of the prompt and the end mark need {longest}."
             )
 
+    @property
+    def room(self) -> int | None:
+        """The most tokens of a prompt that every row holds; None: any number."""
+        return None if self.length is None else self.length - max(map(len, self.prefixes)) - 1
+
     def __call__(self, ids: Sequence[int]) -> Int32[np.ndarray, "t l"]:
         """The rows of a prompt's tokens, padded with 0.
 

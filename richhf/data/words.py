@@ -110,14 +110,32 @@ def misaligned_words(text: str) -> tuple[str, ...]:
     return tuple(word for word, flag in read_marks(text) if flag)
 
 
-def flag_words(prompt: str, text: str) -> tuple[bool, ...]:
-    """Finds for each word of `prompt` whether the generated `text` marks it.
+def find_marks(prompt: str, text: str) -> tuple[bool | None, ...]:
+    """Finds for each word of `prompt` whether the generated `text` marks it; None where it leaves it out.
 
     A generated text need not be an exact copy of its prompt, so its words are aligned with the prompt's
-    first (`align_words`); words of the prompt that the text leaves out are not flagged.
+    first (`align_words`).
 
-    Example: `flag_words("a big red cat", "a red_0 cat")` is `(False, False, True, False)`.
+    Example: `find_marks("a big red cat", "a red_0 cat")` is `(False, None, True, False)`.
     """
     marks = read_marks(text)
     found = align_words(split_words(prompt), [word for word, _ in marks])
-    return tuple(index is not None and marks[index][1] for index in found)
+    return tuple(None if index is None else marks[index][1] for index in found)
+
+
+def flag_words(prompt: str, text: str) -> tuple[bool, ...]:
+    """As `find_marks`, words of the prompt that the text leaves out not flagged.
+
+    Example: `flag_words("a big red cat", "a red_0 cat")` is `(False, False, True, False)`.
+    """
+    return tuple(bool(mark) for mark in find_marks(prompt, text))
+
+
+def finished_words(text: str) -> str:
+    """A text that broke off without what it broke off in: a last word that more might have followed, or `_0`.
+
+    Example: `finished_words("a red")` is `"a "`; `finished_words("a red_0")` and `"a red,"` stay.
+    """
+    start, end = (word_spans(text) or ((0, 0),))[-1]
+    unfinished = end == len(text) and not text.endswith(MISALIGNED_SUFFIX)
+    return text[:start] if unfinished else text

@@ -4,6 +4,7 @@ Every module of the project speaks these names. Source: Liang et al., *Rich Huma
 Text-to-Image Generation*, CVPR 2024, sections 3 and 4.1.
 """
 
+from richhf.feedback.difference import Difference
 from richhf.feedback.drawing import HEATMAP_COLOURS, ImageLike, open_image, to_rgb
 from richhf.feedback.files import FEEDBACK_FILE
 from richhf.feedback.names import (
@@ -18,8 +19,9 @@ from richhf.feedback.names import (
     SPLITS,
     TASK_STRINGS,
     VARIANTS,
+    VERDICTS,
 )
-from richhf.feedback.value import Difference, Feedback
+from richhf.feedback.value import Feedback
 
 __all__ = [
     "AUGMENTED_PROMPT",
@@ -35,6 +37,7 @@ __all__ = [
     "SPLITS",
     "TASK_STRINGS",
     "VARIANTS",
+    "VERDICTS",
     "Difference",
     "Feedback",
     "ImageLike",

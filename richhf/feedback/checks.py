@@ -1,6 +1,6 @@
 """Checks of what a `Feedback` is made of."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 
@@ -38,3 +38,27 @@ def checked_heatmap(name: str, value: object) -> np.ndarray:
             f"Heatmap {name!r} spans {low} to {high}, expected [0, 1]: divide 8-bit maps by 255."
         )
     return np.clip(heatmap, 0.0, 1.0).astype(np.float32)
+
+
+def checked_words(
+    words: Sequence[str],
+    misaligned: Sequence[bool],
+    confidences: Sequence[float | None],
+    covered: Sequence[bool],
+) -> dict[str, tuple[object, ...]]:
+    """What is said of words, by field: one value a word, or none at all."""
+    known = tuple(None if value is None else float(value) for value in confidences)
+    fields = {
+        "words": tuple(map(str, words)),
+        "misaligned": tuple(map(bool, misaligned)),
+        "word_confidences": known,
+        "covered": tuple(map(bool, covered)),
+    }
+    for name, values in fields.items():
+        if values and len(values) != len(words):
+            raise ValueError(f"{len(values)} values of {name} for {len(words)} words; expected one a word.")
+    if not all(value is None or 0 <= value <= 1 for value in known):
+        raise ValueError(
+            f"word_confidences are {known}; expected probabilities, or None where there is none."
+        )
+    return fields

@@ -13,7 +13,7 @@ from richhf.atomic import atomic_path
 from richhf.feedback.names import HEATMAPS
 
 FEEDBACK_FILE = "feedback.json"
-FORMAT = 2  # 1 knew no confidences, no text and no thresholds
+FORMAT = 3  # 1 knew no confidences, no text and no thresholds; 2 not which words are covered
 
 
 def write_feedback(
@@ -61,6 +61,8 @@ def read_feedback(directory: str | os.PathLike) -> dict[str, Any]:
     if saved["format"] > 1:
         fields["word_confidences"] = tuple(saved["word_confidences"])
         fields |= {name: saved[name] for name in ("keywords_text", "thresholds")}
+    if saved["format"] > 2:
+        fields["covered"] = tuple(saved["covered"])
     return fields
 
 

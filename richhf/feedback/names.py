@@ -9,6 +9,7 @@ HEATMAPS = ("implausibility", "misalignment")
 SCORES = ("plausibility", "alignment", "aesthetics", "overall")
 KEYWORDS = "keywords"
 OUTPUTS = (*HEATMAPS, *SCORES, KEYWORDS)
+VERDICTS = ("has_artifact", "has_misalignment")
 
 TASK_STRINGS = {
     "implausibility": "implausibility heatmap",

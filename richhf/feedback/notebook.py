@@ -7,9 +7,9 @@ from typing import Any
 from PIL import Image
 
 from richhf.feedback.drawing import HEATMAP_COLOURS, data_uri
+from richhf.feedback.names import VERDICTS
 
 SIDE = 224
-_FINDINGS = {"has_artifact": "artifact", "has_misalignment": "misalignment"}
 # Half transparent greys are seen on a notebook's light and dark page.
 _LINE = "border:1px solid #8884;border-radius:4px"
 
@@ -27,14 +27,21 @@ def feedback_html(
     pictures = {"image": picture} if picture is not None else {}
     figures = "".join(_figure(name, one) for name, one in {**pictures, **maps}.items())
     bars = "".join(_bar(name, value) for name, value in told["scores"].items())
-    findings = ", ".join(word for name, word in _FINDINGS.items() if told[name])
+    found = found_text(told)
     parts = [
         f'<div style="display:flex;gap:12px;flex-wrap:wrap">{figures}</div>' if figures else "",
         f'<p style="margin:8px 0">{_words(told)}</p>',
         f'<table style="border-collapse:collapse;font:inherit;color:inherit">{bars}</table>' if bars else "",
-        f'<p style="margin:8px 0">Found: {findings}</p>' if findings else "",
+        f'<p style="margin:8px 0">{found}</p>' if found else "",
     ]
     return f'<div style="font-family:sans-serif;font-size:13px">{"".join(parts)}</div>'
+
+
+def found_text(verdicts: Mapping[str, Any]) -> str:
+    """Verdicts by name in words, as in `Found: artifact`; nothing where nothing decides."""
+    decided = {name.removeprefix("has_"): verdicts.get(name) for name in VERDICTS}
+    decided = {name: verdict for name, verdict in decided.items() if verdict is not None}
+    return f"Found: {', '.join(name for name in decided if decided[name]) or 'nothing'}" if decided else ""
 
 
 def _figure(name: str, picture: Image.Image) -> str:
@@ -57,15 +64,25 @@ def _bar(name: str, value: float) -> str:
 
 
 def _words(told: Mapping[str, Any]) -> str:
-    """The prompt's words, those that are misaligned marked; or the prompt, where no word was looked at."""
-    if not told["misaligned"]:
+    """The prompt's words, the misaligned ones marked, those that nothing is said of grey; or the prompt."""
+    if not told["misaligned"] and not told["uncovered_words"]:
         return html.escape(told["prompt"])
     colour = "rgb({},{},{})".format(*HEATMAP_COLOURS["misalignment"][1])
     shown = []
-    for index, (word, flag) in enumerate(zip(told["words"], told["misaligned"], strict=True)):
-        confidences = told["word_confidences"]
-        hint = f' title="misaligned with probability {confidences[index]:.2f}"' if confidences else ""
-        style = f' style="color:white;background:{colour};border-radius:3px;padding:0 3px"' if flag else ""
+    for index, word in enumerate(told["words"]):
+        flag, covered, confidence = (
+            values[index] if values else unsaid
+            for values, unsaid in (
+                (told["misaligned"], False),
+                (told["covered"], True),
+                (told["word_confidences"], None),
+            )
+        )
+        hint = "" if confidence is None else f"misaligned with probability {confidence:.2f}"
+        style = f"color:white;background:{colour};border-radius:3px;padding:0 3px" if flag else ""
+        if not covered:
+            style, hint = "color:#888;text-decoration:underline dotted", "not covered by the feedback"
         tag = "mark" if flag else "span"
-        shown.append(f"<{tag}{style}{hint}>{html.escape(word)}</{tag}>")
+        attributes = [f' {name}="{value}"' for name, value in (("style", style), ("title", hint)) if value]
+        shown.append(f"<{tag}{''.join(attributes)}>{html.escape(word)}</{tag}>")
     return " ".join(shown)

@@ -1,4 +1,4 @@
-"""The `Feedback` value: what is said about one image, and how two of them differ."""
+"""The `Feedback` value: what is said about one image."""
 
 import dataclasses
 import os
@@ -10,10 +10,11 @@ import numpy as np
 from jaxtyping import Float
 from PIL import Image
 
-from richhf.feedback.checks import checked_heatmap, checked_score, in_order
+from richhf.feedback.checks import checked_heatmap, checked_score, checked_words, in_order
+from richhf.feedback.difference import Difference
 from richhf.feedback.drawing import ImageLike, draw_layer, draw_overlay, open_image
 from richhf.feedback.files import FEEDBACK_FILE, read_feedback, write_feedback
-from richhf.feedback.names import HEATMAPS, SCORES, choices
+from richhf.feedback.names import HEATMAPS, SCORES, VERDICTS, choices
 from richhf.feedback.notebook import feedback_html
 
 # Which map says whether there is something of a kind, and which score where there is no map.
@@ -38,10 +39,14 @@ class Feedback:
       image_size: (height, width) of the image; taken from the heatmaps unless given.
       word_confidences: for each word, the probability in [0, 1] that it is misaligned, as a model says it
         (`richhf.inference.confidence`); a word may be flagged at less than a half, and the other way round.
+        None for a word that the model did not read or has no room to write.
       keywords_text: the text that a model wrote, the prompt with `_0` after each misaligned word. It need not
         be an exact copy: `misaligned` flags the prompt's own words.
       thresholds: where a finding begins, by name: of a map its peak, from there on; of a score, below it.
       image: the image itself or its path, to draw on; no part of the value: neither compared nor saved.
+      covered: for each word, whether the feedback covers it; empty: all. A model covers neither words beyond
+        the length that it reads or writes nor those that its text, a poor copy of the prompt, leaves out:
+        they are not flagged, which says nothing of them.
 
     Raises:
       ValueError: for unknown names, values out of range, maps or flags that do not fit.
@@ -53,10 +58,11 @@ class Feedback:
     words: tuple[str, ...] = ()
     misaligned: tuple[bool, ...] = ()
     image_size: tuple[int, int] = (0, 0)
-    word_confidences: tuple[float, ...] = ()
+    word_confidences: tuple[float | None, ...] = ()
     keywords_text: str | None = None
     thresholds: Mapping[str, float | int] = dataclasses.field(default_factory=dict)
     image: ImageLike | None = None
+    covered: tuple[bool, ...] = ()
 
     def __post_init__(self):
         scores = {name: checked_score(name, v) for name, v in in_order(self.scores, SCORES).items()}
@@ -71,19 +77,10 @@ class Feedback:
                 raise ValueError(
                     f"Heatmap {name!r} has size {shape}, the image {size}: resize the map first."
                 )
-        words, flags = tuple(map(str, self.words)), tuple(map(bool, self.misaligned))
-        if flags and len(flags) != len(words):
-            raise ValueError(
-                f"{len(flags)} misaligned flags for {len(words)} words {words}: expected one a word."
-            )
-        confidences = tuple(map(float, self.word_confidences))
-        if confidences and (len(confidences) != len(words) or not all(0 <= p <= 1 for p in confidences)):
-            raise ValueError(
-                f"word_confidences are {confidences} for {len(words)} words; expected a probability a word."
-            )
+        words = checked_words(self.words, self.misaligned, self.word_confidences, self.covered)
         thresholds = {n: float(v) for n, v in in_order(self.thresholds, (*HEATMAPS, *SCORES)).items()}
-        fields = dict(scores=scores, heatmaps=maps, words=words, misaligned=flags, image_size=size)
-        for field, value in (fields | dict(word_confidences=confidences, thresholds=thresholds)).items():
+        fields = dict(scores=scores, heatmaps=maps, image_size=size, thresholds=thresholds)
+        for field, value in (fields | words).items():
             object.__setattr__(self, field, value)
 
     def __repr__(self) -> str:
@@ -92,6 +89,8 @@ class Feedback:
         parts += [f"{name}: peak {heatmap.max():.3f}" for name, heatmap in self.heatmaps.items()]
         if self.misaligned:
             parts.append(f"misaligned: {' '.join(self.misaligned_words) or 'nothing'}")
+        if self.uncovered_words:
+            parts.append(f"{len(self.uncovered_words)} of {len(self.words)} words not covered")
         return f"Feedback({', '.join(parts)})"
 
     def __eq__(self, other: object) -> bool:
@@ -114,6 +113,11 @@ class Feedback:
         """The words of the prompt that the image does not show."""
         return tuple(word for word, flag in zip(self.words, self.misaligned, strict=False) if flag)
 
+    @property
+    def uncovered_words(self) -> tuple[str, ...]:
+        """The words of the prompt of which nothing is said, see `covered`."""
+        return tuple(word for word, there in zip(self.words, self.covered, strict=False) if not there)
+
     def likert(self, name: str) -> float:
         """The score `name` on the annotators' scale: 1 (worst) to 5 (best)."""
         return 1.0 + 4.0 * self._get("scores", name)
@@ -133,6 +137,12 @@ class Feedback:
     def has_misalignment(self) -> bool:
         """Whether the image misses or contradicts something in the prompt; otherwise as `has_artifact`."""
         return self._finds(*_MISALIGNMENT)
+
+    @property
+    def verdicts(self) -> dict[str, bool | None]:
+        """Both by name (`VERDICTS`); None where nothing decides."""
+        deciders = dict(zip(VERDICTS, (_ARTIFACT, _MISALIGNMENT), strict=True))
+        return {name: self._finds(*pair) if self._decides(*pair) else None for name, pair in deciders.items()}
 
     def heatmap_layer(self, name: str, *, size: tuple[int, int] | None = None) -> Image.Image:
         """The map as a picture to lay over the image: colour and opacity grow with the value.
@@ -203,12 +213,13 @@ class Feedback:
             "words": list(self.words),
             "misaligned": list(self.misaligned),
             "misaligned_words": list(self.misaligned_words),
+            "covered": list(self.covered),
+            "uncovered_words": list(self.uncovered_words),
             "image_size": list(self.image_size),
             "word_confidences": list(self.word_confidences),
             "keywords_text": self.keywords_text,
             "thresholds": dict(self.thresholds),
-            "has_artifact": self._finds(*_ARTIFACT) if self._decides(*_ARTIFACT) else None,
-            "has_misalignment": self._finds(*_MISALIGNMENT) if self._decides(*_MISALIGNMENT) else None,
+            **self.verdicts,
         }
 
     def save(self, directory: str | os.PathLike, *, image: ImageLike | None = None) -> pathlib.Path:
@@ -279,22 +290,3 @@ class Feedback:
         if name not in values:
             raise ValueError(f"This feedback has no {name!r} in its {field}: {choices(name, tuple(values))}")
         return values[name]
-
-
-@dataclasses.dataclass(frozen=True)
-class Difference:
-    """A prediction minus the truth.
-
-    Attributes:
-      scores: predicted minus true score, in [-1, 1].
-      heatmaps: predicted minus true map, in [-1, 1].
-      hits: indices of words misaligned in both.
-      misses: indices of words misaligned in the truth alone.
-      false_alarms: indices of words misaligned in the prediction alone.
-    """
-
-    scores: dict[str, float]
-    heatmaps: dict[str, Float[np.ndarray, "h w"]]
-    hits: tuple[int, ...]
-    misses: tuple[int, ...]
-    false_alarms: tuple[int, ...]

@@ -30,7 +30,7 @@ class Choices(NamedTuple):
 
     Attributes:
       inputs: the decoder's inputs [k], the marked prompt shifted right.
-      places: for each word the position whose next token decides, or `NOWHERE` beyond the length; [k].
+      places: for each word the position whose next token decides, or `NOWHERE` if there is none; [k].
       marked: the token there of a text in which the word is marked; [k].
       plain: and of one in which it is not; [k].
     """
@@ -42,7 +42,13 @@ class Choices(NamedTuple):
 
 
 def word_choices(
-    prompt: str, flags: Sequence[bool], encode: Callable[[str], Sequence[int]], *, eos_id: int, length: int
+    prompt: str,
+    flags: Sequence[bool],
+    encode: Callable[[str], Sequence[int]],
+    *,
+    eos_id: int,
+    length: int,
+    words_read: int | None = None,
 ) -> Choices:
     """Finds where the decoder decides on each word.
 
@@ -52,6 +58,7 @@ def word_choices(
       encode: text to token ids, without end mark.
       eos_id: the end mark.
       length: tokens of the decoder; words further on, where it does not come to, are nowhere.
+      words_read: how many of the words the model read, where it read not all; the others are nowhere.
     """
 
     def target(flags: Sequence[bool]) -> list[int]:
@@ -62,7 +69,7 @@ def word_choices(
     inputs, marked, plain = (np.zeros(length, np.int32) for _ in range(3))
     places = np.full(length, NOWHERE, np.int32)
     inputs[: len(decided) + 1] = [0, *decided][:length]
-    for word in range(min(len(flags), length)):
+    for word in range(min(len(flags), length, len(flags) if words_read is None else words_read)):
         other = target([flag != (index == word) for index, flag in enumerate(flags)])
         pairs = enumerate(zip(decided, other, strict=False))
         place, tokens = next(((i, pair) for i, pair in pairs if pair[0] != pair[1]), (length, (0, 0)))
@@ -72,10 +79,13 @@ def word_choices(
     return Choices(inputs, places, marked, plain)
 
 
-def confidences_of(words: Sequence[str], values: Float[np.ndarray, "..."]) -> tuple[float, ...]:
-    """The confidences of a prompt's words; 0 for those that the decoder does not come to."""
-    known = [float(value) for value in values[: len(words)]]
-    return (*known, *[0.0] * (len(words) - len(known)))
+def confidences_of(
+    count: int, places: Int[np.ndarray, "..."], values: Float[np.ndarray, "..."]
+) -> tuple[float | None, ...]:
+    """The confidences of a prompt's first words, as many as asked for; None for those that are nowhere."""
+    known = zip(places[:count].tolist(), values[:count].tolist(), strict=True)
+    found = [None if place == NOWHERE else value for place, value in known]
+    return (*found, *[None] * (count - len(found)))
 
 
 def suffix_probabilities(

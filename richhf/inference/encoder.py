@@ -1,5 +1,6 @@
 """From an image and a prompt to what the model takes, without TensorFlow: the features of the SeqIO tasks."""
 
+import bisect
 import dataclasses
 from collections.abc import Sequence
 
@@ -8,6 +9,7 @@ from jaxtyping import Int32, UInt8
 from PIL import Image
 
 from richhf.data.prompts import ROWS, PromptRows, as_one_line
+from richhf.data.words import word_spans
 from richhf.inference.pictures import MAX_PIXELS, decode_image, fit_image, rgb_pixels
 from richhf.inference.vocabulary import Vocabulary
 
@@ -21,12 +23,14 @@ class Example:
       tokens: int32 [t l], the prompt rows.
       prompt: the text, on one line (`as_one_line`).
       image_size: (height, width) of the image as it was given.
+      words_read: how many of the prompt's words the prompt rows hold; None: all.
     """
 
     image: UInt8[np.ndarray, "s s 3"]
     tokens: Int32[np.ndarray, "t l"]
     prompt: str
     image_size: tuple[int, int]
+    words_read: int | None = None
 
 
 class Encoder:
@@ -78,12 +82,19 @@ class Encoder:
         elif isinstance(image, Image.Image):
             image = rgb_pixels(image)
         prompt = as_one_line(prompt)
-        tokens = self.encode_prompt(prompt)
-        return Example(fit_image(image, self._side), tokens, prompt, (image.shape[0], image.shape[1]))
+        tokens, size = self.encode_prompt(prompt), (image.shape[0], image.shape[1])
+        return Example(fit_image(image, self._side), tokens, prompt, size, self._words_read(prompt))
 
     def encode_prompt(self, prompt: str) -> Int32[np.ndarray, "t l"]:
         """The prompt rows of a prompt."""
         return self._rows(self.vocabulary.encode(as_one_line(prompt)) if self._see_prompt else [])
+
+    def _words_read(self, prompt: str) -> int | None:
+        room, encode = self._rows.room, self.vocabulary.encode
+        if not self._see_prompt or room is None or len(encode(prompt)) <= room:
+            return None
+        spans = word_spans(prompt)
+        return bisect.bisect_right(spans, room, key=lambda span: len(encode(prompt[: span[1]])))
 
 
 def stack_examples(examples: Sequence[Example], batch_size: int) -> dict[str, np.ndarray]:

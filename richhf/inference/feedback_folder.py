@@ -22,7 +22,7 @@ import numpy as np
 from PIL import Image
 
 from richhf.atomic import atomic_path
-from richhf.feedback import HEATMAPS, SCORES, Feedback
+from richhf.feedback import HEATMAPS, SCORES, VERDICTS, Feedback
 from richhf.inference.bulk import FirstFailure, encode_input
 from richhf.inference.encoder import Encoder, Example
 from richhf.inference.feedback_page import write_feedback_page
@@ -79,7 +79,8 @@ def write_feedback(
     settings |= {"page_images": page_images}
     made_from = {"inputs": describe_inputs(inputs), "settings": settings, "model": dict(identity)}
     claim_folder(folder, made_from)
-    writer = ShardWriter(folder, len(inputs), batch_size, kinds, JSONL, map_formats)
+    verdicts = bool({"scores", "heatmaps"} & {*kinds})
+    writer = ShardWriter(folder, len(inputs), batch_size, kinds, JSONL, map_formats, verdicts)
     if not (folder / TABLE).exists():
         missing = writer.missing()
         on_progress(len(inputs) - sum(len(writer.indices(shard)) for shard in missing))
@@ -166,7 +167,8 @@ def _examples(
                     feedback.overlay(name, image).save(temporary, "PNG")
         if shown < most:
             shown += 1
-            yield GalleryExample(image, None, feedback, note=row["id"])
+            verdicts = {name: row.get(name) for name in VERDICTS}
+            yield GalleryExample(image, None, feedback, note=row["id"], verdicts=verdicts)
 
 
 def _feedback(folder: Path, row: Mapping[str, Any]) -> Feedback:
@@ -174,7 +176,8 @@ def _feedback(folder: Path, row: Mapping[str, Any]) -> Feedback:
         prompt=row["prompt"],
         scores={name: row[name] for name in SCORES if name in row},
         heatmaps={name: values for name in HEATMAPS if (values := _map(folder, row, name)) is not None},
-        words=tuple(row.get("words") or ()),
+        words=tuple(row["words"]),
+        covered=tuple(row["covered"]),
         misaligned=tuple(row.get("misaligned") or ()),
         word_confidences=tuple(row.get("word_confidences") or ()),
         image_size=(row["height"], row["width"]),

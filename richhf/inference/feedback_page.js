@@ -8,7 +8,7 @@
     prompt.querySelectorAll("mark span").forEach((verdict) => verdict.remove());
     return prompt.textContent.toLowerCase();
   });
-  const names = ["sort", "keep", "min", "max", "text", "opacity"];
+  const names = ["sort", "keep", "min", "max", "found", "text", "opacity"];
   const controls = names.map((name) => document.getElementById(name)).filter(Boolean);
   const defaults = Object.fromEntries(controls.map((control) => [control.id, control.value]));
   const value = (name) => document.getElementById(name)?.value ?? "";
@@ -17,9 +17,12 @@
   const show = () => {
     const keep = value("keep");
     const text = value("text").toLowerCase();
+    const wanted = value("found");
     const shown = given.filter((card, i) => {
       const score = Number(card.dataset[keep]);
+      const found = card.dataset.found;
       card.hidden = !prompts[i].includes(text)
+        || (wanted !== "" && !(wanted === "nothing" ? found === "" : found?.split(" ").includes(wanted)))
         || (keep !== "" && !(score >= Number(value("min")) && score <= Number(value("max"))));
       return !card.hidden;
     });

@@ -10,7 +10,7 @@ import pathlib
 from collections.abc import Iterable, Mapping, Sequence
 
 from richhf.atomic import atomic_path
-from richhf.feedback import HEATMAPS, KEYWORDS, SCORES
+from richhf.feedback import HEATMAPS, KEYWORDS, SCORES, VERDICTS
 from richhf.inference.gallery import GalleryExample, example_card
 from richhf.inference.html_page import html_page
 
@@ -18,7 +18,9 @@ _LEGEND = (
     "Scores run from 0 (worst) to 1 (best); on the annotators' scale of five points that is 1 + 4 times the "
     "score. Colour on a map is the predicted share of annotators who would mark the place: "
     + ", ".join(f'{name} <span class="ramp {name}">0<i></i>1</span>' for name in HEATMAPS)
-    + ". Words that the image does not show are marked."
+    + ". Words that the image does not show are marked; of "
+    '<span class="uncovered">words underlined with dots</span> nothing is said: the model did not read them, '
+    "or left them out when it wrote the prompt again."
 )
 
 
@@ -46,10 +48,13 @@ def write_feedback_page(
     Returns:
       The path written.
     """
-    cards = [example_card(example) for example in examples]
+    cards, verdicts = [], False
+    for example in examples:
+        cards.append(example_card(example))
+        verdicts |= any(verdict is not None for verdict in example.verdicts.values())
     shown = f'<p class="count" id="count" role="status">{len(cards):,} shown</p>'
     main = (
-        f'<section class="part"><p class="hint">{_LEGEND}</p>{_tools(kinds)}{shown}'
+        f'<section class="part"><p class="hint">{_LEGEND}</p>{_tools(kinds, verdicts)}{shown}'
         f'<div class="cards" id="cards">{"".join(cards)}</div></section>'
     )
     if failures:
@@ -71,7 +76,7 @@ def write_feedback_page(
 _ENDS = (("", "lowest"), ("-", "highest"))
 
 
-def _tools(kinds: Sequence[str]) -> str:
+def _tools(kinds: Sequence[str], verdicts: bool) -> str:
     orders, tools = {"": "order given"}, []
     if "scores" in kinds:
         orders |= {f"{sign}{name}": f"{name}, {end} first" for name in SCORES for sign, end in _ENDS}
@@ -89,6 +94,13 @@ def _tools(kinds: Sequence[str]) -> str:
             for end, (word, value) in limits.items()
         )
         tools.append(f'<label>Keep <select id="keep">{names}</select></label>{ends}')
+    if verdicts:
+        found = {
+            "": "anything",
+            **{name.removeprefix("has_"): name.removeprefix("has_") for name in VERDICTS},
+        }
+        options = _options(found | {"nothing": "nothing"})
+        tools.append(f'<label>Found <select id="found">{options}</select></label>')
     tools.append('<label>Prompt has <input id="text" type="search"></label>')
     if "heatmaps" in kinds:
         slider = '<input id="opacity" type="range" min="0" max="100" value="85">'

@@ -2,13 +2,14 @@
 
 import dataclasses
 import html
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 from jaxtyping import UInt8
 from PIL import Image
 
 from richhf.feedback import HEATMAPS, SCORES, Difference, Feedback, open_image
+from richhf.feedback.notebook import found_text
 from richhf.inference.drawing import backdrop_uri, layer_uri, number, percent, picture_uri
 
 HEADINGS = {
@@ -29,6 +30,7 @@ class GalleryExample:
       predicted: the model's.
       label: the group it is shown in: 'random', 'best', 'worst' or any other name.
       note: a short remark, such as the file's name.
+      verdicts: the model's by name, None where nothing decided.
     """
 
     image: Image.Image | UInt8[np.ndarray, "h w 3"]
@@ -36,6 +38,7 @@ class GalleryExample:
     predicted: Feedback
     label: str = ""
     note: str = ""
+    verdicts: Mapping[str, bool | None] = dataclasses.field(default_factory=dict)
 
 
 def groups(examples: Sequence[GalleryExample]) -> dict[str, list[GalleryExample]]:
@@ -79,12 +82,13 @@ def example_card(example: GalleryExample) -> str:
         if stages:
             panels.append(f'<div class="pair {name}" role="group" aria-label="{name} map">{stages}</div>')
     bars = "".join(_score(name, truth, predicted) for name in SCORES if name in predicted.scores)
+    found = html.escape(found_text(example.verdicts))
     return (
-        f'<article class="example"{_order(predicted, difference)}>'
+        f'<article class="example"{_order(predicted, difference)}{_found(example.verdicts)}>'
         f'<header><p class="prompt">{marked_prompt(predicted, truth)}</p>{note}</header>'
         f'<div class="panels" style="--backdrop:url({backdrop_uri(image)});'
         f'--shape:{image.width}/{image.height}">{"".join(panels)}</div>'
-        f'<div class="scores">{bars}</div></article>'
+        f'<div class="scores">{bars}</div>{found and f"<p class=found>{found}</p>"}</article>'
     )
 
 
@@ -103,6 +107,8 @@ def marked_prompt(predicted: Feedback, truth: Feedback | None) -> str:
         if start < 0:
             raise ValueError(f"Word {i} {word!r} does not follow in the prompt {predicted.prompt!r}.")
         shown = html.escape(word)
+        if predicted.covered and not predicted.covered[i]:
+            shown = f'<span class="uncovered" title="not covered by the feedback">{shown}</span>'
         if i in verdicts:
             shown = f'<mark class="{verdicts[i]}">{shown}<span> {_VERDICTS[verdicts[i]]}</span></mark>'
         pieces += [html.escape(predicted.prompt[position:start]), shown]
@@ -146,6 +152,13 @@ def _order(predicted: Feedback, difference: Difference | None) -> str:
             "words": len(difference.misses) + len(difference.false_alarms),
         }
     return "".join(f' data-{key}="{value:.5f}"' for key, value in keys.items())
+
+
+def _found(verdicts: Mapping[str, bool | None]) -> str:
+    """What a card can be kept by."""
+    if all(verdict is None for verdict in verdicts.values()):
+        return ""
+    return f' data-found="{" ".join(name.removeprefix("has_") for name in verdicts if verdicts[name])}"'
 
 
 def _mean(values) -> float:

@@ -5,12 +5,13 @@ from typing import Any
 
 import numpy as np
 
-from richhf.data.words import flag_words, split_words
+from richhf.data.words import find_marks, finished_words, split_words
 from richhf.evaluation.evaluator import decode_tokens
 from richhf.evaluation.heatmaps import resize_maps
 from richhf.feedback import HEATMAPS, KEYWORDS, OUTPUTS, SCORES, Feedback
 from richhf.inference.encoder import Example
 from richhf.models.choices import check_choice
+from richhf.models.decoding import EOS_ID, PAD_ID
 from richhf.models.rahf import order_outputs
 
 KINDS: dict[str, tuple[str, ...]] = {"scores": SCORES, "heatmaps": HEATMAPS, KEYWORDS: (KEYWORDS,)}
@@ -52,6 +53,8 @@ def read_prediction(
     decode: Callable[[list[int]], str],
     outputs: Sequence[str] = OUTPUTS,
     thresholds: Mapping[str, float] | None = None,
+    *,
+    eos_id: int = EOS_ID,
 ) -> Feedback:
     """The feedback in one row of a batch.
 
@@ -63,11 +66,14 @@ def read_prediction(
       decode: token ids to text.
       outputs: the model's outputs that were asked for.
       thresholds: the model's, see `Feedback`.
+      eos_id: the end mark of the tokens that are decoded.
 
     Raises:
       ValueError: a value is not a number in [0, 1].
     """
     scores, maps, text = {}, {}, None
+    words = split_words(example.prompt)
+    covered = _read(words, example)
     flags: tuple[bool, ...] = ()
     if "scores" in prediction:
         scores = dict(zip(_some(SCORES, outputs), map(float, prediction["scores"][row]), strict=True))
@@ -75,18 +81,28 @@ def read_prediction(
         stacked = resize_maps(np.asarray(prediction["heatmaps"][row], np.float32), example.image_size)
         maps = dict(zip(_some(HEATMAPS, outputs), stacked, strict=True))
     if "keyword_tokens" in prediction:
-        text = decode_tokens(np.asarray(prediction["keyword_tokens"][row]), decode)
-        flags = flag_words(example.prompt, text)
+        tokens = np.asarray(prediction["keyword_tokens"][row])
+        text = decode_tokens(tokens, decode)
+        whole = bool(np.isin(tokens, (PAD_ID, eos_id)).any())
+        marks = find_marks(example.prompt, text if whole else finished_words(text))
+        covered = tuple(read and mark is not None for read, mark in zip(covered, marks, strict=True))
+        flags = tuple(there and bool(mark) for there, mark in zip(covered, marks, strict=True))
     return Feedback(
         prompt=example.prompt,
         scores=scores,
         heatmaps=maps,
-        words=split_words(example.prompt),
+        words=words,
         misaligned=flags,
+        covered=covered,
         image_size=example.image_size,
         keywords_text=text,
         thresholds=thresholds or {},
     )
+
+
+def _read(words: Sequence[str], example: Example) -> tuple[bool, ...]:
+    count = len(words) if example.words_read is None else example.words_read
+    return tuple(index < count for index in range(len(words)))
 
 
 def _some(names: Sequence[str], outputs: Sequence[str]) -> list[str]:

@@ -129,13 +129,14 @@ class Predictor:
         features = stack_examples(examples, _bucket(len(examples), batch_size))
         prediction, _, memory = self._predict(self.params, features, outputs=names, beams=beams)
         arrays = {name: np.asarray(values) for name, values in prediction.items()}
+        vocabulary, thresholds = self.encoder.vocabulary, self.settings.thresholds
         found = [
-            read_prediction(
-                arrays, row, example, self.encoder.vocabulary.decode, names, self.settings.thresholds
-            )
-            for row, example in enumerate(examples)
+            read_prediction(arrays, row, one, vocabulary.decode, names, thresholds, eos_id=vocabulary.eos_id)
+            for row, one in enumerate(examples)
         ]
-        return self._with_confidences(found, memory, len(features["image"])) if KEYWORDS in names else found
+        if KEYWORDS not in names:
+            return found
+        return self._with_confidences(found, examples, memory, len(features["image"]))
 
     def encode_prompts(self, prompts: str | Sequence[str]) -> Int32[np.ndarray, "b t l"]:
         """Prompts as `score_fn` takes them; one text alone is a batch of one."""
@@ -185,7 +186,9 @@ class Predictor:
         except UnusableImage as error:
             raise explained(image, error) from error
 
-    def _with_confidences(self, found: Sequence[Feedback], memory: Any, rows: int) -> list[Feedback]:
+    def _with_confidences(
+        self, found: Sequence[Feedback], examples: Sequence[Example], memory: Any, rows: int
+    ) -> list[Feedback]:
         vocabulary, length = self.encoder.vocabulary, self.model.keyword_length
         choices = [
             word_choices(
@@ -194,15 +197,16 @@ class Predictor:
                 vocabulary.encode,
                 eos_id=self.model.eos_id,
                 length=length,
+                words_read=example.words_read,
             )
-            for one in found
+            for one, example in zip(found, examples, strict=True)
         ]
         filled = [*choices, *[choices[-1]] * (rows - len(found))]
         inputs, *places = (np.stack(column) for column in zip(*filled, strict=True))
         values = np.asarray(self._confidences(self.params, memory, inputs, tuple(places)))
         return [
-            one.replace(word_confidences=confidences_of(one.words, row))
-            for one, row in zip(found, values, strict=False)
+            one.replace(word_confidences=confidences_of(len(one.words), choice.places, row))
+            for one, choice, row in zip(found, choices, values, strict=False)
         ]
 
     def _suffix_probabilities(

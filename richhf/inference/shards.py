@@ -17,15 +17,17 @@ Two jobs may write the same shard; each does so in a folder of its own, and the 
 | `image` | string | path as given; of a record `file:index` |
 | `prompt` | string | |
 | `width`, `height` | int32 | of the image, in pixels |
+| `words` | list of string | the prompt's words |
+| `covered` | list of bool | for each word, whether the feedback covers it (`Feedback.covered`) |
 | `plausibility`, `alignment`, `aesthetics`, `overall` | float32 | in [0, 1], higher is better |
 | `implausibility_png`, `misalignment_png` | string | map files, relative to OUTPUT_DIR; `..._npy` if chosen |
 | `keywords` | string | the model's text: the prompt with `_0` after each misaligned word |
-| `words` | list of string | the prompt's words |
 | `misaligned` | list of bool | for each word, whether the image does not show it |
-| `word_confidences` | list of float32 | for each word, how likely that is; null where nobody asked |
+| `word_confidences` | list of float32 | for each word, how likely that is; null: unknown, or not asked for |
+| `has_artifact`, `has_misalignment` | bool | by the model's thresholds; null where nothing decides |
 | `error_kind`, `error` | string | null where there is feedback; else all outputs are null |
 
-Columns of outputs that were not asked for are absent.
+Columns of outputs that were not asked for are absent, as are verdicts of what has no thresholds.
 """
 
 import contextlib
@@ -43,7 +45,7 @@ import numpy as np
 from PIL import Image
 
 from richhf.atomic import atomic_path
-from richhf.feedback import HEATMAPS, KEYWORDS, SCORES, Feedback
+from richhf.feedback import HEATMAPS, KEYWORDS, SCORES, VERDICTS, Feedback
 from richhf.inference.inputs import Failure, Input
 from richhf.models.choices import check_choice
 
@@ -65,6 +67,7 @@ class ShardWriter:
       kinds: kinds of outputs, of `KINDS`.
       format: of tables, of FORMATS.
       map_formats: of MAP_FORMATS.
+      verdicts: whether rows have `has_artifact` and `has_misalignment`.
       mark: in the names of what is not complete yet: another job's is another.
     """
 
@@ -74,6 +77,7 @@ class ShardWriter:
     kinds: tuple[str, ...]
     format: str = PARQUET
     map_formats: tuple[str, ...] = ("png",)
+    verdicts: bool = False
     mark: str = dataclasses.field(default_factory=lambda: uuid.uuid4().hex[:8])
 
     def __post_init__(self):
@@ -109,14 +113,15 @@ class ShardWriter:
     def columns(self) -> dict[str, str]:
         """Names and types of a row's values, in order."""
         columns = {"index": "int64", "id": "string", "image": "string", "prompt": "string"}
-        columns |= {"width": "int32", "height": "int32"}
+        columns |= {"width": "int32", "height": "int32", "words": "strings", "covered": "bools"}
         if "scores" in self.kinds:
             columns |= dict.fromkeys(SCORES, "float32")
         if "heatmaps" in self.kinds:
             columns |= {f"{name}_{end}": "string" for end in self.map_formats for name in HEATMAPS}
         if KEYWORDS in self.kinds:
-            columns |= {KEYWORDS: "string", "words": "strings", "misaligned": "bools"}
-            columns["word_confidences"] = "floats"
+            columns |= {KEYWORDS: "string", "misaligned": "bools", "word_confidences": "floats"}
+        if self.verdicts:
+            columns |= dict.fromkeys(VERDICTS, "bool_")
         return columns | {"error_kind": "string", "error": "string"}
 
     def begin(self, shard: int) -> None:
@@ -131,6 +136,7 @@ class ShardWriter:
         """Writes the maps of one input of a shard that was begun, and returns its row."""
         row = self._row(index, one)
         row["height"], row["width"] = feedback.image_size
+        row["words"], row["covered"] = list(feedback.words), list(feedback.covered)
         row |= feedback.scores
         shard = index // self.shard_size
         for name, values in feedback.heatmaps.items():
@@ -139,9 +145,10 @@ class ShardWriter:
                 _write_map(self._temporary(shard) / _MAPS / file, values)
                 row[f"{name}_{end}"] = f"{self._maps(shard).name}/{file}"
         if feedback.keywords_text is not None:
-            row[KEYWORDS] = feedback.keywords_text
-            row["words"], row["misaligned"] = list(feedback.words), list(feedback.misaligned)
+            row[KEYWORDS], row["misaligned"] = feedback.keywords_text, list(feedback.misaligned)
             row["word_confidences"] = list(feedback.word_confidences) or None
+        if self.verdicts:
+            row |= feedback.verdicts
         return row
 
     def finish(self, shard: int, rows: Sequence[Row]) -> None:
@@ -245,7 +252,7 @@ def _write_parquet(path: Path, rows: Sequence[Row], columns: Mapping[str, str]) 
     arrow = _pyarrow()
     types = {"strings": arrow.list_(arrow.string()), "bools": arrow.list_(arrow.bool_())}
     types["floats"] = arrow.list_(arrow.float32())
-    types |= {name: getattr(arrow, name)() for name in ("int32", "int64", "float32", "string")}
+    types |= {name: getattr(arrow, name)() for name in ("int32", "int64", "float32", "string", "bool_")}
     fields = [(name, types[kind]) for name, kind in columns.items()]
     arrow.parquet.write_table(arrow.Table.from_pylist(list(rows), arrow.schema(fields)), path)
 

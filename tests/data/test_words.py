@@ -7,6 +7,8 @@ from hypothesis import strategies as st
 from richhf.data.words import (
     DELIMITERS,
     LabelMismatch,
+    find_marks,
+    finished_words,
     flag_words,
     mark_misaligned,
     match_labels_to_words,
@@ -134,3 +136,16 @@ def test_a_lone_suffix_is_no_word_and_repeats_are_kept():
 )
 def test_an_inexact_copy_flags_the_words_it_shares(prompt, text, flags):
     assert flag_words(prompt, text) == flags
+
+
+def test_words_that_a_copy_leaves_out_are_told_from_those_it_does_not_mark():
+    assert find_marks("a big red cat", "a red_0 cat") == (False, None, True, False)
+    assert find_marks("a cat", "dog_0") == (None, None)
+
+
+@pytest.mark.parametrize(
+    ("text", "finished"),
+    [("a red", "a "), ("a red_0", "a red_0"), ("a red,", "a red,"), ("a red_", "a "), ("", ""), (". ", ". ")],
+)
+def test_what_a_text_broke_off_in_is_not_finished(text, finished):
+    assert finished_words(text) == finished

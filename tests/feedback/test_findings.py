@@ -75,18 +75,26 @@ def test_what_a_prediction_adds_is_saved_and_compared(tmp_path):
         assert make_feedback(**changes) != feedback
 
 
-def test_what_an_older_version_saved_is_read(tmp_path):
-    path = make_feedback(word_confidences=(), keywords_text=None, thresholds={}).save(tmp_path)
+SINCE = {
+    2: ("word_confidences", "keywords_text", "thresholds", "has_artifact", "has_misalignment"),
+    3: ("covered", "uncovered_words"),
+}
+
+
+@pytest.mark.parametrize("version", [1, 2])
+def test_what_an_older_version_saved_is_read(tmp_path, version):
+    unknown = dict(word_confidences=(), keywords_text=None, thresholds={}) if version == 1 else {}
+    path = make_feedback(**unknown).save(tmp_path)
     told = json.loads(path.read_text())
-    for name in ("word_confidences", "keywords_text", "thresholds", "has_artifact", "has_misalignment"):
+    for name in (name for since, names in SINCE.items() if since > version for name in names):
         del told[name]
-    path.write_text(json.dumps(told | {"format": 1}))
-    assert Feedback.load(tmp_path) == make_feedback(word_confidences=(), keywords_text=None, thresholds={})
+    path.write_text(json.dumps(told | {"format": version}))
+    assert Feedback.load(tmp_path) == make_feedback(**unknown)
 
 
 @pytest.mark.parametrize("confidences", [(0.5,), (0.5, 0.5, 1.5), (0.5, float("nan"), 0.5)])
 def test_confidences_are_probabilities_of_the_words(confidences):
-    with pytest.raises(ValueError, match="expected a probability a word"):
+    with pytest.raises(ValueError, match=r"word_confidences.*expected (one a word|probabilities)"):
         make_feedback(word_confidences=confidences)
 
 
@@ -124,6 +132,15 @@ def test_a_notebook_shows_image_maps_words_and_scores():
     assert page.tags.count("mark") == 1
     assert all(re.search(rf"{name}\s*0\.25", page.text) for name in SCORES)
     assert "Found: artifact, misalignment" in page.text
+    calm = make_feedback(thresholds={"plausibility": 0.1}, heatmaps={}, image_size=(24, 32))
+    assert Reader(calm._repr_html_()).text.endswith("Found: nothing")
+
+
+def test_a_notebook_shows_which_words_are_not_covered():
+    page = make_feedback(covered=(True, True, False), word_confidences=(0.1, 0.8, None))._repr_html_()
+    assert re.search(r'underline dotted" title="not covered by the feedback">cat<', page)
+    scores_alone = make_feedback(misaligned=(), word_confidences=(), covered=(True, False, False))
+    assert scores_alone._repr_html_().count("not covered") == 2
 
 
 def test_a_notebook_shows_what_there_is(tmp_path):

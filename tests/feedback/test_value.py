@@ -9,6 +9,7 @@ from richhf.feedback.checks import checked_heatmap
 
 PROMPT = "a yellow cat, asleep"
 WORDS = ("a", "yellow", "cat", "asleep")
+COVERED = {"covered": (True, True, False, True), "word_confidences": (0.1, 0.8, None, 0.5)}
 
 
 def make_feedback(seed=0, size=(12, 16), **changes):
@@ -51,7 +52,8 @@ def test_likert_inverts_the_consolidation_of_marks():
         (dict(heatmaps={"misalignment": np.full((4, 4), np.nan)}), "spans nan"),
         (dict(image_size=(13, 16)), r"\(12, 16\).*\(13, 16\)"),
         (dict(heatmaps={}), "image_size"),
-        (dict(misaligned=(True,)), "1 misaligned flags for 4 words"),
+        (dict(misaligned=(True,)), "1 values of misaligned for 4 words; expected one a word"),
+        (dict(covered=(True, False)), "2 values of covered for 4 words"),
     ],
 )
 def test_wrong_values_are_named_in_the_error(changes, message):
@@ -70,7 +72,9 @@ def test_a_resize_may_overshoot_by_rounding_and_is_cut():
     assert feedback.heatmaps["misalignment"].max() == 1.0
 
 
-@pytest.mark.parametrize("missing", [{}, {"misaligned": ()}, {"words": (), "misaligned": ()}, {"scores": {}}])
+@pytest.mark.parametrize(
+    "missing", [{}, {"misaligned": ()}, {"words": (), "misaligned": ()}, {"scores": {}}, COVERED]
+)
 def test_save_and_load_give_back_the_same_value(tmp_path, missing):
     feedback = make_feedback(**missing)
     feedback.save(tmp_path / "new" / "folder")
@@ -101,7 +105,7 @@ def test_a_failing_save_leaves_no_half_written_file(tmp_path):
 
 def test_equality_sees_every_field():
     assert make_feedback() == make_feedback()
-    for changes in (dict(seed=1), dict(prompt="b"), dict(misaligned=()), dict(scores={})):
+    for changes in (dict(seed=1), dict(prompt="b"), dict(misaligned=()), dict(scores={}), COVERED):
         assert make_feedback() != make_feedback(**changes)
 
 
@@ -195,3 +199,12 @@ def test_its_line_has_the_values_and_no_pixels():
     assert repr(feedback) == (
         "Feedback('a red cat', overall=0.250, implausibility: peak 1.000, misaligned: red)"
     )
+    assert repr(feedback.replace(covered=(True, True, False))).endswith("red, 1 of 3 words not covered)")
+
+
+def test_words_that_are_not_covered():
+    feedback = make_feedback(**COVERED)
+    assert feedback.uncovered_words == ("cat",)
+    told = json.loads(json.dumps(feedback.to_dict()))
+    assert (told["uncovered_words"], told["word_confidences"]) == (["cat"], [0.1, 0.8, None, 0.5])
+    assert make_feedback().uncovered_words == ()

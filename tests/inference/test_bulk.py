@@ -106,7 +106,7 @@ def test_outputs_choose_the_columns(job, predict):
     writer = job("out", kinds=("scores",), predict=scores_alone)
     row = next(read_rows(writer.folder))
     about, errors = ["index", "id", "image", "prompt", "width", "height"], ["error_kind", "error"]
-    assert list(row) == [*about, *SCORES, *errors]
+    assert list(row) == [*about, "words", "covered", *SCORES, *errors]
     assert not list(writer.folder.glob("maps*"))
 
 

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from richhf.data.words import mark_misaligned, split_words
+from richhf.data.words import mark_misaligned
 from richhf.inference.confidence import NOWHERE, confidences_of, suffix_probabilities, word_choices
 
 EOS = 1
@@ -56,8 +56,16 @@ def test_words_beyond_the_length_are_nowhere():
     choices = word_choices("a red cat", [False] * 3, in_pieces("_0"), eos_id=EOS, length=3)
     assert list(choices.inputs) == [0, *in_pieces()("a ")]
     assert [place != NOWHERE for place in choices.places] == [True, False, False]
-    words = split_words("a red cat red cat")
-    assert confidences_of(words, np.array([0.5, 0.25, 0.0])) == (0.5, 0.25, 0.0, 0.0, 0.0)
+    assert confidences_of(5, np.array([0, 2, NOWHERE]), np.array([0.5, 0.25, 0.0])) == (
+        *(0.5, 0.25),
+        *(None, None, None),
+    )
+    assert confidences_of(1, np.array([0, NOWHERE]), np.array([0.5, 0.0])) == (0.5,)
+
+
+def test_words_that_were_not_read_are_nowhere():
+    choices = word_choices("a red cat", [False] * 3, in_pieces("_0"), eos_id=EOS, length=9, words_read=2)
+    assert [place != NOWHERE for place in choices.places[:3]] == [True, True, False]
 
 
 def test_a_confidence_is_the_share_of_the_marked_token_among_the_two():

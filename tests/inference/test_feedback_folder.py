@@ -47,7 +47,14 @@ def test_the_folder_has_a_line_an_input_maps_overlays_and_a_page(write, pictures
             with Image.open(tmp_path / f"out/overlays/{row['index']:08d}-{name}.png") as overlay:
                 assert overlay.size == (row["width"], row["height"]) == exact.shape[::-1]
         assert f'data-plausibility="{row["plausibility"]:.5f}"' in page
-        assert len(row["word_confidences"]) == len(row["words"]) > 0
+        assert len(row["word_confidences"]) == len(row["covered"]) == len(row["words"]) > 0
+        assert row["has_artifact"] == (exact_peak(tmp_path / "out", row) >= 0.5)
+        assert row["has_misalignment"] is None
+    assert page.count("Found: ") == 7
+
+
+def exact_peak(folder, row):
+    return np.load(folder / row["implausibility_npy"]).max()
 
 
 class Stop(Exception):
@@ -93,7 +100,8 @@ def test_what_was_not_asked_for_is_not_there_and_the_page_has_a_limit(write, pre
     assert not (tmp_path / "out/maps").exists()
     rows = [row for row in read_feedback_rows(tmp_path / "out") if not row["error"]]
     assert set(SCORES) < set(rows[0])
-    assert "words" not in rows[0]
+    assert "misaligned" not in rows[0]
+    assert [row["has_artifact"] for row in rows] == [row["plausibility"] < 0.5 for row in rows]
     page = (tmp_path / "out/index.html").read_text()
     assert page.count("<article") == 2
     assert "The page shows the first 2." in page

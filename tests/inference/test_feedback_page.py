@@ -28,9 +28,11 @@ def page(tmp_path):
                 {heatmap: rng.random((24, 32)).astype(np.float32) for heatmap in HEATMAPS},
                 ("a", "<b>red</b>", "cat", "number", name),
                 (False, i > 0, i > 1, False, False),
+                covered=(True, True, True, i != 1, True),
             )
             image = Image.fromarray(rng.integers(0, 256, (24, 32, 3), dtype=np.uint8))
-            yield GalleryExample(image, None, feedback, note=name)
+            verdicts = {"has_artifact": i > 0, "has_misalignment": i > 1}
+            yield GalleryExample(image, None, feedback, note=name, verdicts=verdicts)
 
     failures = [("broken<.png", "undecodable image")]
     return write_feedback_page(tmp_path / "index.html", examples(), kinds=KINDS, failures=failures)
@@ -41,6 +43,9 @@ def test_the_page_needs_nothing_else_and_escapes_what_it_is_given(page):
     assert text.count("<article") == len(PLAUSIBILITY)
     assert "<b>red</b>" not in text
     assert "broken&lt;.png" in text
+    assert text.count('title="not covered by the feedback">number</span>') == 1
+    found = ["Found: nothing", "Found: artifact", "Found: artifact, misalignment"]
+    assert re.findall(r"<p class=found>([^<]*)</p>", text) == found
     assert not re.search(r"(src|href)=\"(?!data:|#)", text)
 
 
@@ -73,6 +78,8 @@ def browse(page, tmp_path):
         ("keep=plausibility&min=0.3", ["one", "two"]),
         ("keep=plausibility&max=0.6&sort=plausibility", ["three", "one"]),
         ("text=NUMBER+T", ["two", "three"]),
+        ("found=artifact", ["two", "three"]),
+        ("found=nothing", ["one"]),
     ],
 )
 def test_sorting_and_filtering(browse, view, expected):

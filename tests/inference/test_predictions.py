@@ -35,6 +35,7 @@ def test_a_row_becomes_feedback():
     assert feedback.keywords_text == "a red_0 cat"
     assert feedback.misaligned == (False, False, True, False)
     assert feedback.words == ("a", "big", "red", "cat")
+    assert feedback.uncovered_words == ("big",)
     assert list(feedback.scores) == list(SCORES)
     assert feedback.scores["overall"] == pytest.approx(0.4)
     assert {name: value.shape for name, value in feedback.heatmaps.items()} == dict.fromkeys(HEATMAPS, (6, 9))
@@ -42,3 +43,27 @@ def test_a_row_becomes_feedback():
     alone = read_prediction({"scores": prediction["scores"]}, 0, example, str)
     assert (alone.keywords_text, alone.misaligned, alone.heatmaps) == (None, (), {})
     assert alone.image_size == (6, 9)
+
+
+@pytest.mark.parametrize(
+    ("text", "ended", "words_read", "covered", "flags"),
+    [
+        ("a big red_0 cat", True, None, "1111", "0010"),
+        ("a big red_0 cat", True, 2, "1100", "0000"),  # what it did not read it can only guess
+        ("a big red", False, None, "1100", "0000"),  # a suffix might have followed
+        ("a big red_0", False, None, "1110", "0010"),
+        ("a big red_0 c", True, None, "1110", "0010"),
+        ("dogs everywhere", True, None, "0000", "0000"),
+        ("", True, None, "0000", "0000"),
+    ],
+)
+def test_words_that_were_not_read_or_not_written_are_not_covered(text, ended, words_read, covered, flags):
+    image, rows = np.zeros((4, 4, 3), np.uint8), np.zeros((1, 3), np.int32)
+    example = Example(image, rows, "a big red cat", (6, 9), words_read)
+    tokens = {"keyword_tokens": np.array([[5, 6, 9 if ended else 7]])}
+    feedback = read_prediction(tokens, 0, example, lambda ids: text, eos_id=9)
+    assert "".join(str(int(one)) for one in feedback.covered) == covered
+    assert "".join(str(int(one)) for one in feedback.misaligned) == flags
+    assert feedback.keywords_text == text
+    unasked = read_prediction({"scores": np.zeros((1, 4))}, 0, example, str)
+    assert unasked.covered.count(True) == (4 if words_read is None else words_read)

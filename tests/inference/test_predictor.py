@@ -211,6 +211,23 @@ def test_line_breaks_and_tabs_part_words(predictor, images, alone):
     )
 
 
+@pytest.mark.parametrize("outputs", ["scores", "keywords"])
+def test_words_beyond_what_the_model_reads_are_not_covered(predictor, images, outputs):
+    prompt = "a red cat on a blue mat, " * 4
+    (found,) = predictor(images[0], prompt, outputs=outputs)
+    read = next(i for i, covered in enumerate((*found.covered, False)) if not covered)
+    assert len(found.words) == 28
+    assert not any(found.covered[-4:])
+    if outputs == "keywords":
+        assert found.word_confidences[-4:] == (None,) * 4
+        assert None not in found.word_confidences[:2]
+    else:
+        assert found.covered == (True,) * read + (False,) * (28 - read)
+        length = len(predictor.encoder.vocabulary.encode(" ".join(found.words[:read])))
+        assert 0 < length <= predictor.settings.prompt_length - 1
+        assert predictor(images[0], "a red cat", outputs=outputs)[0].uncovered_words == ()
+
+
 def test_no_images_give_no_feedback(predictor):
     assert predictor([], []) == []
 

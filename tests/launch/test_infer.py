@@ -36,7 +36,10 @@ WRONG = {
     "--gin.T5Config.vocab_size=100": "pieces, but the model embeds 100",
     "--gin.VOCABULARY_FILE=/nowhere": "there is no vocabulary /nowhere",
 }
-ABOUT, ERRORS = ["index", "id", "image", "prompt", "width", "height"], ["error_kind", "error"]
+ABOUT, ERRORS = (
+    ["index", "id", "image", "prompt", "width", "height", "words", "covered"],
+    ["error_kind", "error"],
+)
 
 
 @pytest.fixture
@@ -87,7 +90,7 @@ def test_feedback_for_a_folder(made_run, infer, pictures, tmp_path, capsys, monk
     assert json.loads((tmp_path / "out/summary.json").read_text()) == summary
     rows = list(read_rows(tmp_path / "out"))
     maps = [f"{name}_{end}" for end in ("npy", "png") for name in HEATMAPS]
-    words = ["keywords", "words", "misaligned", "word_confidences"]
+    words = ["keywords", "misaligned", "word_confidences"]
     assert list(rows[0]) == [*ABOUT, *SCORES, *maps, *words, *ERRORS]
     for row in rows[:5]:
         for name in maps[2:]:
