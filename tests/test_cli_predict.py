@@ -37,7 +37,9 @@ def predict(tmp_path):
 
 def test_a_folder_a_table_and_one_image_get_the_same_feedback(predict, pictures, tmp_path, capsys):
     assert predict("--folder", pictures) == cli.EXIT_PROBLEMS
-    assert "3 of 4 images done; failed:\n  1 undecodable image" in capsys.readouterr().out
+    told = capsys.readouterr().out
+    assert "3 of 4 images done; failed:\n  1 undecodable image\nwhy, of each: error in " in told
+    assert told.count("feedback.jsonl") == 1
     rows = {row["image"]: row for row in read_feedback_rows(tmp_path / "out")}
     assert predict("--csv", pictures / "prompts.csv", out="table") == cli.EXIT_PROBLEMS
     table = {row["image"]: row for row in read_feedback_rows(tmp_path / "table")}
@@ -61,6 +63,7 @@ def test_a_folder_a_table_and_one_image_get_the_same_feedback(predict, pictures,
     [
         (["{pictures}/a.png"], "give it: --prompt TEXT"),
         (["{pictures}/z.png", "--prompt", "x"], "there is no file"),
+        (["{pictures}/a.png", "--prompt", " "], "no prompt: found ' '; expected the text that the image"),
         (["--folder", "{pictures}", "--prompt", "x"], "--prompt goes with one IMAGE"),
         (["--folder", "{pictures}", "--model", "synthetic_tny"], "Did you mean 'synthetic-tiny'"),
         (["--csv", "{pictures}/prompts.csv", "--prompt-column", "promt"], "did you mean 'prompt'"),
@@ -92,6 +95,11 @@ def test_a_wrong_command_line(predict, capsys, arguments, message):
     assert message in capsys.readouterr().err
 
 
-def test_no_image_can_be_used(predict, pictures, tmp_path):
+def test_no_image_can_be_used(predict, pictures, tmp_path, capsys):
     assert predict(pictures / "broken.png", "--prompt", "a cat") == cli.EXIT_PROBLEMS
+    why, page = capsys.readouterr().out.splitlines()
+    assert why.startswith(
+        f"no feedback on {pictures / 'broken.png'}: undecodable image: 4 bytes starting with"
+    )
+    assert page.endswith("index.html")
     assert json.loads((tmp_path / "out/summary.json").read_text())["done"] == 0

@@ -74,7 +74,7 @@ def add_convert(add: Add) -> None:
 
 def _predict(arguments: argparse.Namespace) -> int:
     import richhf
-    from richhf.inference.feedback_folder import PAGE, write_feedback
+    from richhf.inference.feedback_folder import PAGE, TABLE, read_feedback_rows, write_feedback
     from richhf.inference.inputs import file_input
     from richhf.inference.listing import find_inputs
     from richhf.inference.predictions import KINDS
@@ -86,6 +86,8 @@ def _predict(arguments: argparse.Namespace) -> int:
         if not pathlib.Path(arguments.image).is_file():
             raise ValueError(f"there is no file {arguments.image}; --folder DIR and --csv FILE take many")
         inputs = [file_input(arguments.image, pathlib.Path(arguments.image), arguments.prompt)]
+        if inputs[0].failure:
+            raise ValueError(str(inputs[0].failure))
     elif arguments.prompt is not None:
         raise ValueError("--prompt goes with one IMAGE; prompts of many stand in a table (--csv, --table)")
     else:
@@ -112,9 +114,16 @@ def _predict(arguments: argparse.Namespace) -> int:
             strict=arguments.strict,
             on_progress=bar.update,
         )
+    out = pathlib.Path(arguments.out)
     failed = "".join(f"\n  {count:,} {kind}" for kind, count in summary["failed"].items())
-    print(f"{summary['done']:,} of {summary['inputs']:,} images done{failed and f'; failed:{failed}'}")
-    print(pathlib.Path(arguments.out) / PAGE, flush=True)
+    if failed and len(inputs) == 1:
+        (row,) = read_feedback_rows(out)
+        print(f"no feedback on {row['image']}: {' '.join(row['error'].split())}")
+    else:
+        print(f"{summary['done']:,} of {summary['inputs']:,} images done{failed and f'; failed:{failed}'}")
+        if failed:
+            print(f"why, of each: error in {out / TABLE}, or the end of the page")
+    print(out / PAGE, flush=True)
     return EXIT_PROBLEMS if failed else 0
 
 

@@ -69,7 +69,29 @@ def test_other_parameters_may_be_given(predictor):
     np.testing.assert_allclose(scores["overall"], 0.5)
 
 
-def test_bytes_are_refused(predictor):
-    images, _ = bytes_and_floats((8, 8))
-    with pytest.raises(ValueError, match=r"uint8 \[3, 8, 8, 3\]; expected floats in \[0, 1\]"):
-        predictor.score_fn(images, predictor.encode_prompts(PROMPTS))
+@pytest.mark.parametrize(
+    ("pixels", "tokens", "message"),
+    [
+        ((8, 8, 3), (1, 1, 24), r"float32 \[8, 8, 3\]; expected .* \[b h w 3\]. One image is pixels\[None\]"),
+        ((2, 3, 8, 8), (2, 1, 24), r"Move the channels last: pixels\.transpose\(0, 2, 3, 1\)"),
+        ((2, 0, 8, 3), (2, 1, 24), r"\[2, 0, 8, 3\]; expected floats"),
+        ((2, 8, 8, 3), (2, 24), r"tokens are int32 \[2, 24\]; expected integers \[b 1 l\]"),
+        ((2, 8, 8, 3), (2, 7, 24), r"expected integers \[b 1 l\], as encode_prompts"),
+        ((3, 8, 8, 3), (1, 1, 24), r"\[1, 1, 24\] for 3 images.*encode_prompts\(\[prompt\] \* 3\)"),
+    ],
+)
+def test_what_does_not_fit_is_explained_while_traced(predictor, pixels, tokens, message):
+    pixels, tokens = np.zeros(pixels, np.float32), np.zeros(tokens, np.int32)
+    with pytest.raises(ValueError, match=message):
+        jax.jit(lambda pixels: predictor.score_fn(pixels, tokens))(pixels)
+
+
+def test_bytes_and_tokens_that_are_no_integers_are_refused(predictor):
+    images, floats = bytes_and_floats((8, 8))
+    tokens = predictor.encode_prompts(PROMPTS)
+    with pytest.raises(ValueError, match=r"uint8 \[3, 8, 8, 3\]; expected .* Divide bytes by 255 first"):
+        predictor.score_fn(images, tokens)
+    with pytest.raises(ValueError, match=r"tokens are float32 .* expected integers"):
+        predictor.score_fn(floats, tokens.astype(np.float32))
+    with pytest.raises(ValueError, match=r"pixels go up to 255; expected floats in \[0, 1\]"):
+        predictor.score_fn(np.full((3, 8, 8, 3), 255, np.float32), tokens)
