@@ -1,4 +1,5 @@
 import json
+import os
 
 import numpy as np
 import pytest
@@ -112,6 +113,13 @@ def test_a_folder_of_another_model(write):
     write()
     with pytest.raises(ValueError, match=r'model\.sha256: there "toy", now "other"'):
         write(identity={"sha256": "other"})
+
+
+def test_a_folder_of_images_that_were_changed_in_place(write, pictures):
+    write()
+    os.utime(pictures / "1.jpg", ns=(0, 0))
+    with pytest.raises(ValueError, match=r"inputs\.fingerprint: there"):
+        write()
 
 
 def test_strict(write, tmp_path):

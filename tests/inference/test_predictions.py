@@ -1,8 +1,9 @@
 import numpy as np
 import pytest
 
-from richhf.feedback import HEATMAPS, OUTPUTS, SCORES
-from richhf.inference.encoder import Example
+from richhf.data.words import split_words
+from richhf.feedback import HEATMAPS, OUTPUTS, SCORES, VARIANTS
+from richhf.inference.encoder import Encoder, Example
 from richhf.inference.predictions import asked_outputs, output_names, read_prediction
 
 
@@ -67,3 +68,16 @@ def test_words_that_were_not_read_or_not_written_are_not_covered(text, ended, wo
     assert feedback.keywords_text == text
     unasked = read_prediction({"scores": np.zeros((1, 4))}, 0, example, str)
     assert unasked.covered.count(True) == (4 if words_read is None else words_read)
+
+
+@pytest.mark.parametrize("variant", VARIANTS)
+def test_words_that_are_read_are_in_every_row(vocabulary, variant):
+    encoder = Encoder(vocabulary, variant=variant, image_size=4, prompt_length=60)
+    image = np.zeros((4, 4, 3), np.uint8)
+    example = encoder(image, "a red cat on a blue mat, " * 9)
+    texts = [encoder.vocabulary.decode(row.tolist()).split(": ")[-1] for row in example.tokens]
+    # The last word of a row may be cut.
+    least = min(len(split_words(text)) for text in texts)
+    assert example.words_read in (least - 1, least)
+    assert 0 < example.words_read < 63
+    assert encoder(image, "a red cat").words_read is None
