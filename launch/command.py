@@ -80,7 +80,7 @@ def run(
             raise
         # Gin adds how it came to the call behind the message.
         message = str(error).split("\n  In call to configurable")[0].strip()
-        if isinstance(error, ImportError):
+        if isinstance(error, ImportError) and "pip install" not in message:
             message += "; a checkout is installed with: pip install -e '.[train]'"
         elif isinstance(error, TypeError):
             message += f" (a value of the wrong type? {TRACEBACK}=1 shows where)"

@@ -14,13 +14,15 @@ from launch.data_fit import VOCABULARY_FILE, check_lengths
 from launch.gin_config import AS_TRAINED, CONFIG_FILE, check_recorded
 from launch.infer_job import read_vocabulary
 from richhf.data.records import list_record_files, read_records
-from richhf.inference.export import FORMATS, check_replaceable, export_model
+from richhf.inference.export import FORMATS, check_installed, export_model
+from richhf.inference.export_folder import check_apart, check_replaceable
 from richhf.inference.model_card import METRICS
 from richhf.inference.predictor import Predictor
 from richhf.inference.thresholds import calibrate_on_records
 from richhf.models.batch_spec import batch_spec
 from richhf.models.choices import check_choice
 from richhf.pretrained.native import NativeModel, Settings, is_native, read_model
+from richhf.training.checkpoints import SUBFOLDER
 from richhf.training.partitioning import Partitioner
 from richhf.training.programs import param_target
 
@@ -44,7 +46,8 @@ def export_job(
     Args:
       model: the `RichFeedbackModel` that was trained; not needed for a native folder.
       checkpoint: a run's folder, one step's, or a native model folder.
-      export_dir: a new or empty folder, or an export, which is replaced.
+      export_dir: a new or empty folder, or an export with no other files in it, which is replaced; apart
+        from the checkpoint and its run.
       file_format: `native`, `stablehlo`, `saved_model` or `onnx`.
       task_feature_lengths: as in training; not needed for a native folder.
       step: which step of the run; None: the latest.
@@ -57,13 +60,15 @@ def export_job(
       The largest difference between predictions of the export and of the model.
     """
     check_choice("FORMAT", file_format, tuple(FORMATS))
-    check_replaceable(export_dir)
-    labelled = list_record_files(calibrate_on) if calibrate_on is not None else ()
+    check_installed(file_format)
     if checkpoint is None:
         raise ValueError(
             "MODEL_DIR has no value: give the run (--gin.MODEL_DIR=RUN), or a native model folder as "
             "--gin.CHECKPOINT=FOLDER."
         )
+    check_apart(export_dir, checkpoint)
+    check_replaceable(export_dir)
+    labelled = list_record_files(calibrate_on) if calibrate_on is not None else ()
     if is_native(checkpoint):
         native = read_model(checkpoint)
     elif model is None or task_feature_lengths is None:
@@ -72,9 +77,12 @@ def export_job(
             "TASK_FEATURE_LENGTHS have no value. Give the run's files, gin/models/*.gin and gin/data/*.gin."
         )
     else:
+        weights = find_weights(checkpoint, step)
+        if weights.parent.name == SUBFOLDER:
+            check_apart(export_dir, run_folder(weights))
         native = read_run(
             model,
-            find_weights(checkpoint, step),
+            weights,
             task_feature_lengths,
             vocabulary_file=vocabulary_file,
             see_prompt=see_prompt,

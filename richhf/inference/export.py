@@ -7,13 +7,14 @@ from pathlib import Path
 import numpy as np
 
 from richhf.atomic import atomic_folder
+from richhf.inference.export_folder import check_replaceable
 from richhf.inference.export_onnx import read_onnx, write_onnx
 from richhf.inference.export_saved_model import read_saved_model, write_saved_model
-from richhf.inference.export_signature import ARRAYS, SIGNATURE, Predict, jax_predict, random_inputs
+from richhf.inference.export_signature import ARRAYS, Predict, jax_predict, need, random_inputs
 from richhf.inference.export_stablehlo import read_stablehlo, write_stablehlo
 from richhf.inference.model_card import model_card
 from richhf.models.choices import check_choice
-from richhf.pretrained.native import NativeModel, holds_model, read_model, write_model
+from richhf.pretrained.native import NativeModel, read_model, write_model
 
 LIMIT = 1e-3
 """The largest difference from the model in float32 that an export may have."""
@@ -37,6 +38,8 @@ FORMATS: dict[str, tuple[Callable[[Path, NativeModel], None], Callable[[Path], P
     "saved_model": (write_saved_model, read_saved_model),
     "onnx": (write_onnx, read_onnx),
 }
+NEEDS = {"saved_model": ("tensorflow", "jax.experimental.jax2tf"), "onnx": ("onnx", "onnxruntime")}
+"""Modules that a format is written and tried with, where this package does not bring them."""
 
 
 def export_model(native: NativeModel, folder: str | os.PathLike, file_format: str) -> float:
@@ -44,7 +47,7 @@ def export_model(native: NativeModel, folder: str | os.PathLike, file_format: st
 
     Args:
       native: the model.
-      folder: a new or empty folder, or an export, which is replaced.
+      folder: a new or empty folder, or an export with no other files in it, which is replaced.
       file_format: of `FORMATS`.
 
     Returns:
@@ -57,6 +60,7 @@ def export_model(native: NativeModel, folder: str | os.PathLike, file_format: st
     """
     check_choice("FORMAT", file_format, tuple(FORMATS))
     write, read = FORMATS[file_format]
+    check_installed(file_format)
     check_replaceable(folder)
     with atomic_folder(folder) as temporary:
         write(temporary, native)
@@ -65,17 +69,10 @@ def export_model(native: NativeModel, folder: str | os.PathLike, file_format: st
         return check_same(read(temporary)(*inputs), expected, native.model.config.dtype)
 
 
-def check_replaceable(folder: str | os.PathLike) -> None:
-    """Raises ValueError unless a folder is new, empty or an export: nothing else is ever replaced."""
-    folder = Path(folder)
-    if folder.exists() and not folder.is_dir():
-        raise ValueError(f"{folder} is a file; expected the folder to write to (EXPORT_DIR).")
-    there = {one.name for one in folder.iterdir()} if folder.exists() else set()
-    if there and SIGNATURE not in there and not holds_model(folder):
-        raise ValueError(
-            f"{folder} holds {min(there)!r} and is no export: expected an empty folder, or one that this "
-            "command has written before, which it replaces (EXPORT_DIR)."
-        )
+def check_installed(file_format: str) -> None:
+    """Raises ImportError unless what a format is written and tried with is there."""
+    for module in NEEDS.get(file_format, ()):
+        need(module)
 
 
 def check_same(found: Sequence[np.ndarray], expected: Sequence[np.ndarray], dtype: str) -> float:

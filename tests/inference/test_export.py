@@ -11,6 +11,7 @@ import pytest
 from flax import traverse_util
 
 from richhf.inference.export import FORMATS, check_same, export_model
+from richhf.inference.export_folder import FILES, check_replaceable
 from richhf.inference.export_onnx import plain
 from richhf.inference.export_signature import flat_weights, jax_predict, need, random_inputs
 from richhf.models import (
@@ -176,13 +177,44 @@ def test_an_export_replaces_an_export_and_nothing_else(models, tmp_path):
         *("model.stablehlo", "signature.json", "vocabulary.model", "weights.npz"),
     ]
     assert [path.name for path in tmp_path.iterdir()] == ["exported"]
-    other = tmp_path / "other"
-    other.mkdir()
-    (other / "thesis.txt").write_text("")
-    with pytest.raises(ValueError, match=r"holds 'thesis\.txt' and is no export"):
-        export_model(native, other, "native")
     with pytest.raises(ValueError, match="Did you mean 'stablehlo'"):
-        export_model(native, other, "stable_hlo")
+        export_model(native, folder, "stable_hlo")
+
+
+@pytest.mark.parametrize("file_format", FILES)
+def test_a_folder_is_replaced_that_holds_the_files_of_its_format_alone(models, tmp_path, file_format):
+    folder = tmp_path / "exported"
+    export_model(models["multi_head"], folder, file_format)
+    (tmp_path / "link").symlink_to(folder, target_is_directory=True)
+    check_replaceable(folder)
+    check_replaceable(tmp_path / "link")
+    for name in ("thesis.txt", "variables/thesis.txt", "photos"):
+        (folder / name).parent.mkdir(exist_ok=True)
+        (folder / name).symlink_to(tmp_path)
+        with pytest.raises(ValueError, match=f"'{name}' in it is not of the export, and would be lost"):
+            check_replaceable(folder)
+        (folder / name).unlink()
+
+
+@pytest.mark.parametrize(
+    ("name", "content"),
+    [
+        ("thesis.txt", ""),
+        ("config.json", '{"model_type": "t5"}'),
+        ("signature.json", '{"format": "onnx", "inputs": []}'),
+        ("signature.json", "[1]"),
+        ("signature.json", "mine"),
+        ("runs/signature.json", "{}"),
+    ],
+)
+def test_nothing_but_an_export_is_replaced(models, tmp_path, name, content):
+    (tmp_path / name).parent.mkdir(exist_ok=True)
+    (tmp_path / name).write_text(content)
+    with pytest.raises(ValueError, match=f"holds '{name}' and is no export"):
+        export_model(models["multi_head"], tmp_path, "native")
+    assert (tmp_path / name).read_text() == content
+    with pytest.raises(ValueError, match=r"is (a file; expected the folder|no folder; name another place)"):
+        export_model(models["multi_head"], tmp_path / name, "native")
 
 
 @pytest.mark.parametrize(

@@ -13,7 +13,10 @@ from richhf.pretrained.native import read_model
 
 WRONG = {
     "--gin.FORMAT=stable_hlo": "Did you mean 'stablehlo'",
-    "--gin.EXPORT_DIR={run}": "and is no export",
+    "--gin.EXPORT_DIR={run}": "is what is to be exported",
+    "--gin.EXPORT_DIR={run}/exported": "lies in what is to be exported",
+    "--gin.EXPORT_DIR={run}/..": "holds what is to be exported",
+    "--gin.EXPORT_DIR={run}/vocabulary.model": "lies in what",
     "--gin.MODEL_DIR={run}/nowhere": "no checkpoint in",
     "--gin.CHECKPOINT_STEP=7": "7",
     "--gin.CALIBRATE_ON={run}/nowhere": "does not exist",
@@ -89,9 +92,22 @@ def test_records_that_tell_nothing_calibrate_nothing(made_run, export, data_dir,
     assert "no threshold can be calibrated on the 1 records of one.tfrecord" in capsys.readouterr().err
 
 
-def test_a_format_whose_tools_are_missing(made_run, export, monkeypatch, tmp_path, capsys):
-    made_run()
-    monkeypatch.setitem(sys.modules, "onnx", None)
-    assert export("onnx") == 2
-    assert "pip install 'richhf[export]'" in capsys.readouterr().err
+@pytest.mark.parametrize("module", ["onnx", "onnxruntime"])
+def test_a_format_whose_tools_are_missing_is_told_before_anything_is_read(
+    export, monkeypatch, tmp_path, capsys, module
+):
+    monkeypatch.setitem(sys.modules, module, None)
+    assert export("onnx", f"--gin.CALIBRATE_ON={tmp_path / 'nowhere'}") == 2
+    message = capsys.readouterr().err
+    assert f"needs {module}" in message
+    assert message.count("pip install 'richhf[export]'") == 1
     assert not (tmp_path / "exported").exists()
+
+
+def test_one_step_of_a_run_is_not_exported_into_the_run(made_run, export, tmp_path, capsys):
+    made_run()
+    (tmp_path / "link").symlink_to(tmp_path / "run", target_is_directory=True)
+    step = next((tmp_path / "run/checkpoints").glob("[0-9]*"))
+    for folder in (tmp_path / "run/exported", tmp_path / "link/exported"):
+        assert export("native", f"--gin.CHECKPOINT={step}", f"--gin.EXPORT_DIR={folder}") == 2
+        assert "lies in what is to be exported" in capsys.readouterr().err
