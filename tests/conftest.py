@@ -4,6 +4,7 @@ They are set before anything imports jax; `richhf` is imported under jaxtyping's
 shape and dtype is checked by beartype while tests run and costs nothing in production.
 """
 
+import io
 import os
 import shutil
 import tempfile
@@ -22,6 +23,8 @@ os.environ["TF_CPP_MIN_LOG_LEVEL"] = "2"
 os.environ["JAX_NUMPY_RANK_PROMOTION"] = "raise"
 
 import jaxtyping  # noqa: E402
+import pytest  # noqa: E402
+import sentencepiece  # noqa: E402
 
 jaxtyping.install_import_hook("richhf", "beartype.beartype")
 
@@ -29,3 +32,18 @@ jaxtyping.install_import_hook("richhf", "beartype.beartype")
 def pytest_unconfigure():
     if OWN_CACHE:
         shutil.rmtree(OWN_CACHE, ignore_errors=True)
+
+
+@pytest.fixture(scope="session")
+def make_vocabulary():
+    """A SentencePiece model of some letters, with the marks where T5 has them."""
+
+    def make(letters="abc", eos_id=1):
+        content = io.BytesIO()
+        sentencepiece.SentencePieceTrainer.train(
+            sentence_iterator=iter([" ".join(letters)] * 9), model_writer=content, model_type="char",
+            vocab_size=len(letters) + 4, pad_id=0, eos_id=eos_id, unk_id=3 - eos_id, bos_id=-1, minloglevel=2,
+        )  # fmt: skip
+        return content.getvalue()
+
+    return make

@@ -58,17 +58,17 @@ def add_convert(add: Add) -> None:
     )
     text = "file or folder: safetensors, PyTorch, npz, T5X, or a model folder of ours"
     command.add_argument("source", metavar="SRC", help=text)
-    text = "a .safetensors file, or a model folder to write (of a whole network, with --vocabulary)"
+    text = "a new .safetensors file, or a new model folder (of a whole network, with --vocabulary)"
     command.add_argument("destination", metavar="DST", help=text)
     text = "author, hf-t5, t5x-t5, hf-vit, big-vision-vit or richhf (default: what it looks like)"
     command.add_argument("--from", metavar="FORMAT", dest="source_format", help=text)
     text = "richhf (default), or author: the PyTorch layout of RAHF's first author, .safetensors or .pt"
     command.add_argument("--to", metavar="FORMAT", dest="target_format", default="richhf", help=text)
-    text = "config.json of ours with the sizes (default: beside SRC, or read off the weights)"
+    text = "config.json of ours with the sizes (default: in or beside SRC, or read off the weights)"
     command.add_argument("--model", metavar="FILE", help=text)
     text = "SentencePiece model that the weights were trained with, for a model folder"
     command.add_argument("--vocabulary", metavar="FILE", help=text)
-    text = "tokens of a prompt row, for a model folder (default: what SRC says, or 128)"
+    text = "tokens of a prompt row (default: what SRC says, or 128)"
     command.add_argument("--prompt-length", metavar="N", type=positive, help=text)
 
 

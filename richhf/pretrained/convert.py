@@ -8,40 +8,46 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import safetensors.numpy
 
-from richhf.atomic import atomic_path
+from richhf.atomic import atomic_folder, atomic_path
 from richhf.models.model import RichFeedbackModel
 from richhf.models.parameters import parameter_parts
 from richhf.models.rahf import RAHFConfig
 from richhf.pretrained.author_table import author_table
+from richhf.pretrained.destination import check_writable
 from richhf.pretrained.formats import (
     AUTHOR,
     FORMATS,
     RICHHF,
+    check_format,
     find_format,
     import_weights,
     one_by_one,
     part_of,
 )
 from richhf.pretrained.loader import export_params, flat_shapes, initial_shapes, nest
-from richhf.pretrained.model_config import config_from_json
+from richhf.pretrained.model_config import config_from_json, read_json
 from richhf.pretrained.native import (
-    CONFIG,
+    FORMAT_NAME,
     VOCABULARY,
     NativeModel,
     Settings,
-    holds_model,
+    describe_model,
     read_description,
     write_model,
 )
 from richhf.pretrained.sizes import infer_config
-from richhf.pretrained.weight_files import WeightFile, read_weights
+from richhf.pretrained.tensor_file import write_tensors
+from richhf.pretrained.vocabulary_file import check_vocabulary
+from richhf.pretrained.weight_files import DESCRIPTION, WeightFile, check_exists, read_weights
 
 TARGETS = (RICHHF, AUTHOR)
 TENSORS, TORCH = ".safetensors", (".pt", ".pth", ".bin")
 OTHERS = (".npz", ".npy", ".onnx", ".ckpt", ".h5", ".msgpack", ".zip")
-PROMPT_LENGTH = 128
+PROMPT_LENGTH, LONGEST = 128, 4096
+"""Tokens of a prompt row: the usual number, and far more than any prompt has."""
+
+Described = tuple[RichFeedbackModel, Settings]
 
 
 def convert(
@@ -55,127 +61,165 @@ def convert(
     prompt_length: int | None = None,
     note: Callable[[str], Any] = print,
 ) -> None:
-    """Reads weights of any form and writes them in another.
+    """Reads weights of any form and writes them in another, over nothing that is there.
 
     Args:
         source: see `read_weights`.
-        destination: a `.safetensors` file, of our parameters by path or of the author's names (the latter
-            also `.pt`); or, for our own, a native model folder, which is of a whole network: a new or empty
-            one, or a model folder, whose model is replaced.
+        destination: a `.safetensors` file, of our parameters by path, which also says what model they are of,
+            or of the author's names (the latter also `.pt`); or, for our own, a native model folder, new or
+            empty, which is of a whole network.
         source_format: what the source is said to be (`FORMATS`); None: found out.
         target_format: `richhf` or `author`.
-        model: a `config.json` of ours with the sizes; None: beside the source, or read off its arrays.
+        model: a `config.json` of ours with the sizes; None: what the source says, or what is read off its
+            arrays.
         vocabulary: for a native folder, the SentencePiece model that the weights were trained with; None: the
             one beside the source.
-        prompt_length: for a native folder, tokens of a prompt row; None: what the source says, or else 128.
+        prompt_length: tokens of a prompt row; None: what the source says, or else 128.
         note: is told what was done, line by line.
 
     Raises:
-        ValueError: the weights do not fit, or cannot be written so.
+        ValueError: the weights do not fit, or cannot be written so. What can be told without reading them
+            is told before.
     """
-    destination = Path(destination)
+    source, destination = Path(source), Path(destination)
     if target_format not in TARGETS:
         raise ValueError(f"--to is {target_format!r}; expected one of {', '.join(TARGETS)}.")
-    if target_format == RICHHF and destination.suffix != TENSORS:
-        _check_folder(destination)
+    check_format(source_format)
+    _check_destination(destination, source, target_format)
+    to_folder = target_format == RICHHF and destination.suffix != TENSORS
+    check_exists(source)
+    if prompt_length is not None and (target_format == AUTHOR or not 1 <= prompt_length <= LONGEST):
+        raise ValueError(
+            f"--prompt-length is {prompt_length} with --to {target_format}; expected 1 to {LONGEST} tokens, "
+            f"and --to {RICHHF}, whose files keep it."
+        )
+    if vocabulary is not None and not to_folder:
+        raise ValueError(
+            f"--vocabulary is for a model folder, and {destination} is to be a file: leave it out, or name a "
+            "folder."
+        )
+    pieces = _find_vocabulary(source, vocabulary) if to_folder else None
+    given = None if model is None else _read_given(Path(model))
     file = read_weights(source)
     found = find_format(file, source_format)
-    if found.name == RICHHF:
-        file = one_by_one(file)
-    config = _config(file, found.name, model)
-    target = flat_shapes(initial_shapes(config))
-    imported = import_weights(file, config, target, format_name=found.name)
+    file = one_by_one(file, found)
+    described, settings = given or _described(file, found.name)
+    config = described.config
+    imported = import_weights(file, config, flat_shapes(initial_shapes(config)), format_name=found.name)
     note(f"{file.path}: {found.what}, {len(file.arrays)} arrays")
     for line in imported.notes:
         note(f"  {line}")
     parts = list(dict.fromkeys(part_of(path) for path in imported.params))
+    # What is ours already stays from where it is.
+    told = {"converted_from": found.what, "notes": list(imported.notes)} | dict(settings.provenance)
+    settings = dataclasses.replace(
+        settings, provenance=told, prompt_length=prompt_length or settings.prompt_length
+    )
     if target_format == AUTHOR:
         _write_author(destination, config, imported.params, str(file.path))
-    elif destination.suffix == TENSORS:
-        _write_tensors(destination, imported.params)
+    elif pieces is None:
+        description = json.dumps(describe_model(described, settings), ensure_ascii=False)
+        write_tensors(destination, imported.params, {"format": "np", DESCRIPTION: description})
     else:
-        kept = file.path / VOCABULARY
-        if vocabulary is None and kept.is_file():
-            vocabulary = kept
         lacking = [part for part in parameter_parts(initial_shapes(config)) if part not in parts]
-        if lacking or vocabulary is None:
-            why = f"{file.path} has no {', '.join(lacking)}" if lacking else "--vocabulary FILE is missing"
+        if lacking:
             raise ValueError(
-                f"a model folder holds a whole network and its vocabulary, but {why}: give a DST that ends "
-                f"in {TENSORS} for the parameters alone{'' if lacking else ', or the vocabulary'}."
+                f"a model folder holds a whole network, but {file.path} has no {', '.join(lacking)}: give a "
+                f"DST that ends in {TENSORS} for the parameters alone."
             )
-        made, settings = RichFeedbackModel(config), Settings(prompt_length=PROMPT_LENGTH)
-        if file.config is not None and "format" in file.config:
-            described, settings = read_description(file.config, file.path / CONFIG)
-            made = dataclasses.replace(described, config=config)
-        changes: dict[str, Any] = {} if prompt_length is None else {"prompt_length": prompt_length}
-        told = {"converted_from": found.what, "notes": list(imported.notes)}
-        settings = dataclasses.replace(settings, provenance={**settings.provenance, **told}, **changes)
-        params = nest(imported.params, initial_shapes(config))
-        native = NativeModel(made, params, Path(vocabulary).read_bytes(), settings)
-        write_model(destination, native, card=_card(found.what, imported.notes))
+        note(f"  vocabulary: {pieces}")
+        content = check_vocabulary(pieces, described)
+        native = NativeModel(described, nest(imported.params, initial_shapes(config)), content, settings)
+        with atomic_folder(destination) as temporary:
+            write_model(temporary, native, card=_card(found.what, imported.notes))
     size = sum(value.size for value in imported.params.values())
     note(f"{destination}: {', '.join(parts)}; {size / 1e6:.2f} M parameters")
 
 
-def _check_folder(folder: Path) -> None:
-    """Raises ValueError unless a model folder may be written there."""
-    if folder.suffix in (*TORCH, *OTHERS):
+def _check_destination(destination: Path, source: Path, target_format: str) -> None:
+    """Raises an error unless what is asked for can be written there, over nothing."""
+    if target_format == AUTHOR and destination.suffix not in (TENSORS, *TORCH):
         raise ValueError(
-            f"{folder} looks like a file, but what is written is a {TENSORS} file or a folder "
+            f"{destination} should end in {TENSORS} or {', '.join(TORCH)}, for the author's layout."
+        )
+    if target_format == RICHHF and destination.suffix in (*TORCH, *OTHERS):
+        raise ValueError(
+            f"{destination} looks like a file, but what is written is a {TENSORS} file or a folder "
             f"({', '.join(TORCH)} go with --to author; python -m launch.export writes other formats)."
         )
-    if folder.exists() and not folder.is_dir():
-        raise ValueError(f"{folder} is a file; expected a folder, or a file that ends in {TENSORS}.")
-    there = {one.name for one in folder.iterdir()} if folder.exists() else set()
-    if there and not holds_model(folder):
+    if destination.exists() and source.exists() and destination.samefile(source):
         raise ValueError(
-            f"{folder} holds {min(there)!r} and is no model folder: expected a new or empty folder, or one "
-            "whose model is to be replaced."
+            f"SRC and DST are one, {destination}, and nothing is written over: give another DST."
         )
+    if os.path.lexists(destination):
+        is_folder = target_format == RICHHF and destination.suffix != TENSORS and destination.is_dir()
+        there = min((one.name for one in destination.iterdir()), default="") if is_folder else "."
+        if there:
+            holds = f" and holds {there!r}" if is_folder else ""
+            raise ValueError(
+                f"{destination} is there already{holds}, and nothing is written over: remove it, or give "
+                "another DST."
+            )
+    check_writable(destination)
+    if destination.suffix in TORCH:
+        try:
+            import torch  # noqa: F401, told before anything is read
+        except ImportError as error:
+            raise ImportError(
+                f"{destination} is a file of PyTorch, which is not installed: pip install 'richhf[parity]' "
+                f"(or torch), or let DST end in {TENSORS}."
+            ) from error
 
 
-def _config(file: WeightFile, format_name: str, model: str | os.PathLike | None) -> RAHFConfig:
-    """The sizes: given, beside our own parameters, or read off."""
-    if model is not None:
-        content = json.loads(Path(model).read_text(encoding="utf-8"))
-        return config_from_json(RAHFConfig, content.get("model", content))
+def _find_vocabulary(source: Path, given: str | os.PathLike | None) -> Path:
+    """The vocabulary of a model folder: the one given, or the one beside the source."""
+    beside = (source if source.is_dir() else source.parent) / VOCABULARY
+    if given is None and not beside.is_file():
+        raise ValueError(
+            f"a model folder holds a whole network and its vocabulary, but --vocabulary FILE is missing, and "
+            f"there is no {beside}: give it, or a DST that ends in {TENSORS} for the parameters alone."
+        )
+    file = beside if given is None else Path(given)
+    check_vocabulary(file)
+    return file
+
+
+def _read_given(file: Path) -> Described:
+    """The model that a file given by --model describes: a `config.json`, or its sizes alone."""
+    if not file.is_file():
+        raise ValueError(f"--model: there is no file {file}; expected a config.json of this project.")
+    content = read_json(file)
+    if "format" in content:
+        return read_description(content, file)
+    try:
+        config = config_from_json(RAHFConfig, content.get("model", content))
+    except ValueError as error:
+        raise ValueError(f"--model, {file}: {error} Expected a config.json of this project.") from error
+    return RichFeedbackModel(config), Settings(prompt_length=PROMPT_LENGTH)
+
+
+def _described(file: WeightFile, format_name: str) -> Described:
+    """The model that the source says it is of, or that is read off its arrays."""
     if format_name != RICHHF:
-        return infer_config(file, FORMATS[format_name])
-    if file.config is None or "model" not in file.config:
+        return RichFeedbackModel(infer_config(file, FORMATS[format_name])), Settings(PROMPT_LENGTH)
+    if file.config is None or file.config.get("format") != FORMAT_NAME:
         raise ValueError(
             f"{file.path} holds parameters of this project without their config.json; give it by --model."
         )
-    return config_from_json(RAHFConfig, file.config["model"])
+    return read_description(file.config, file.config_source)
 
 
 def _write_author(
     destination: Path, config: RAHFConfig, params: Mapping[str, np.ndarray], origin: str
 ) -> None:
-    if destination.suffix not in (TENSORS, *TORCH):
-        raise ValueError(
-            f"{destination} should end in {TENSORS} or {', '.join(TORCH)}, for the author's layout."
-        )
     state = export_params(author_table(config), params, origin)
     if destination.suffix == TENSORS:
-        _write_tensors(destination, state)
+        write_tensors(destination, state, {"format": "pt"})
         return
-    try:
-        import torch
-    except ImportError as error:
-        raise ImportError(
-            f"{destination} is a file of PyTorch, which is not installed: pip install 'richhf[parity]' (or "
-            f"torch), or let DST end in {TENSORS}."
-        ) from error
+    import torch
+
     with atomic_path(destination) as temporary:
         torch.save({name: torch.from_numpy(value.copy()) for name, value in state.items()}, temporary)
-
-
-def _write_tensors(destination: Path, arrays: Mapping[str, np.ndarray]) -> None:
-    with atomic_path(destination) as temporary:
-        safetensors.numpy.save_file(
-            {name: np.ascontiguousarray(value) for name, value in arrays.items()}, temporary
-        )
 
 
 def _card(what: str, notes: tuple[str, ...]) -> str:

@@ -23,6 +23,8 @@ from richhf.pretrained.weight_files import WeightFile
 
 RICHHF, AUTHOR = "richhf", "author"
 HF_T5, T5X_T5, HF_VIT, BIG_VISION_VIT = "hf-t5", "t5x-t5", "hf-vit", "big-vision-vit"
+APPROXIMATE_GELU = "gelu_pytorch_tanh"
+"""What Hugging Face calls it."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -56,9 +58,15 @@ def _richhf_table(config: RAHFConfig, paths: Iterable[str]) -> Table:
 def _t5_settings(config: RAHFConfig) -> dict[str, Any]:
     t5 = config.t5
     return {
+        "vocab_size": t5.vocab_size,
+        "d_model": t5.d_model,
+        "d_ff": t5.d_ff,
+        "num_layers": t5.encoder_layers,
+        "num_decoder_layers": t5.decoder_layers,
         "num_heads": t5.num_heads,
         "d_kv": t5.d_kv,
         "feed_forward_proj": t5.mlp.replace("_", "-"),
+        "relative_attention_num_buckets": t5.relative_buckets,
         "relative_attention_max_distance": t5.relative_max_distance,
         "layer_norm_epsilon": t5.eps,
     }
@@ -67,8 +75,12 @@ def _t5_settings(config: RAHFConfig) -> dict[str, Any]:
 def _vit_settings(config: RAHFConfig) -> dict[str, Any]:
     vit = config.vit
     return {
+        "hidden_size": vit.width,
+        "num_hidden_layers": vit.depth,
+        "intermediate_size": vit.mlp_width,
+        "patch_size": vit.patch_size,
         "num_attention_heads": vit.num_heads,
-        "hidden_act": "gelu_pytorch_tanh" if vit.approximate_gelu else "gelu",
+        "hidden_act": APPROXIMATE_GELU if vit.approximate_gelu else "gelu",
         "qkv_bias": True,
         "layer_norm_eps": vit.eps,
     }
@@ -110,7 +122,7 @@ FORMATS = {
         Format(
             BIG_VISION_VIT,
             "ViT of big_vision or augreg",
-            r"((opt/target|params)/)?Transformer/encoderblock_0/LayerNorm_0/scale",
+            r"((opt/target|params)/)?Transformer/encoderblock(_0)?/LayerNorm_0/scale",
             ("vit",),
             lambda config, paths: big_vision_vit(config.vit).under("", "vit/"),
         ),
@@ -125,6 +137,14 @@ FORMATS = {
 }
 
 
+def check_format(name: str | None) -> None:
+    """Raises ValueError unless a name is of a format, or None."""
+    if name is not None and name not in FORMATS:
+        near = difflib.get_close_matches(name, FORMATS, n=1)
+        hint = f" Did you mean {near[0]!r}?" if near else ""
+        raise ValueError(f"{name!r} is no format of weights; expected one of {', '.join(FORMATS)}.{hint}")
+
+
 def find_format(file: WeightFile, name: str | None = None) -> Format:
     """The format of what was read.
 
@@ -135,10 +155,7 @@ def find_format(file: WeightFile, name: str | None = None) -> Format:
     Raises:
         ValueError: of no known format, or not of the one named; says what was found.
     """
-    if name is not None and name not in FORMATS:
-        near = difflib.get_close_matches(name, FORMATS, n=1)
-        hint = f" Did you mean {near[0]!r}?" if near else ""
-        raise ValueError(f"{name!r} is no format of weights; expected one of {', '.join(FORMATS)}.{hint}")
+    check_format(name)
     found = next((one for one in FORMATS.values() if _has(file, one.mark)), None)
     if found is None or (name is not None and found.name != name):
         names = ", ".join(list(file.arrays)[:4]) or "nothing"
@@ -159,12 +176,19 @@ def part_of(path: str) -> str:
     return next(iter(parameter_parts({path.split("/")[0]: None})))
 
 
-def one_by_one(file: WeightFile) -> WeightFile:
-    """Parameters of this project with the layers of stacks one by one."""
-    if not any(part in STACKED for name in file.arrays for part in name.split("/")):
-        return file
-    nested = unstack_layers(traverse_util.unflatten_dict(dict(file.arrays), sep="/"))
-    return dataclasses.replace(file, arrays=traverse_util.flatten_dict(nested, sep="/"))
+def one_by_one(file: WeightFile, found: Format) -> WeightFile:
+    """The same with an array for each layer, where a stack that a scan runs over has one for all."""
+    arrays: dict[str, np.ndarray] = {}
+    if found.name == RICHHF and any(part in STACKED for name in file.arrays for part in name.split("/")):
+        nested = unstack_layers(traverse_util.unflatten_dict(dict(file.arrays), sep="/"))
+        arrays = traverse_util.flatten_dict(nested, sep="/")
+    elif found.name == BIG_VISION_VIT:
+        for name, value in file.arrays.items():
+            before, block, after = name.partition("Transformer/encoderblock/")
+            layers = enumerate(value) if block else ()
+            stem = f"{before}{block[:-1]}"
+            arrays |= {f"{stem}_{i}/{after}": layer for i, layer in layers} or {name: value}
+    return dataclasses.replace(file, arrays=arrays) if arrays else file
 
 
 def import_weights(
@@ -188,8 +212,7 @@ def import_weights(
         ValueError: of no known format, without one of the parts, or not fitting.
     """
     found = find_format(file, format_name)
-    if found.name == RICHHF:
-        file = one_by_one(file)
+    file = one_by_one(file, found)
     covered = found.parts or tuple(dict.fromkeys(part_of(name) for name in file.arrays))
     lacking = [part for part in parts or () if part not in covered]
     if lacking:
@@ -207,11 +230,11 @@ def import_weights(
     table = found.table(config, target)
     notes = check_config(file, found, config)
     imported = import_params(table, arrays, wanted, str(file.path), not_wanted=target.keys() - wanted.keys())
-    return dataclasses.replace(imported, notes=notes + imported.notes)
+    return dataclasses.replace(imported, notes=file.notes + notes + imported.notes)
 
 
 def check_config(file: WeightFile, found: Format, config: RAHFConfig) -> tuple[str, ...]:
-    """Compares settings that no shape tells with the `config.json` beside the weights.
+    """Compares the model's settings with the `config.json` beside the weights.
 
     Returns:
         differences too small to matter (an epsilon), in words.
@@ -221,15 +244,18 @@ def check_config(file: WeightFile, found: Format, config: RAHFConfig) -> tuple[s
     """
     problems, notes = [], []
     for name, ours in found.settings(config).items():
-        theirs = (file.config or {}).get(name, ours)
-        if theirs == ours:
+        theirs = (file.config or {}).get(name)
+        if theirs is None or theirs == ours:
             continue
         if "eps" in name:
             notes.append(f"{name}: {theirs} in {file.path}, the model computes with {ours}")
         else:
             problems.append(f"{name} is {theirs!r} there and {ours!r} in this model")
     if problems:
-        raise WeightsError(f"the config.json of {file.path} is of another model: {'; '.join(problems)}.")
+        raise WeightsError(
+            f"the config.json of {file.path} is of another model: {'; '.join(problems)}. Put the weights "
+            "beside their own, or give the model those sizes."
+        )
     return tuple(notes)
 
 

@@ -7,8 +7,10 @@ later are made so that theirs is what was done before.
 
 import dataclasses
 import difflib
+import json
 import typing
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any, TypeVar
 
 Config = TypeVar("Config")
@@ -43,6 +45,29 @@ def config_from_json(kind: type[Config], values: Any, name: str = "model") -> Co
                 "richhf may have written it."
             )
     return kind(**{key: _value(hints[key], value, f"{name}.{key}") for key, value in values.items()})
+
+
+def read_json(file: Path) -> dict[str, Any]:
+    """The values by name of a JSON file.
+
+    Raises:
+        ValueError: it is damaged, or holds something else.
+    """
+    try:
+        return parse_json(file.read_text(encoding="utf-8"), file)
+    except UnicodeDecodeError as error:
+        raise ValueError(f"{file} is damaged, it cannot be read as JSON: {error}") from error
+
+
+def parse_json(text: str, source: Any) -> dict[str, Any]:
+    """The same of a text; `source` says where it is from."""
+    try:
+        content = json.loads(text)
+    except (ValueError, RecursionError) as error:
+        raise ValueError(f"{source} is damaged, it cannot be read as JSON: {error}") from error
+    if not isinstance(content, dict):
+        raise ValueError(f"{source} holds {type(content).__name__}; expected values by name.")
+    return content
 
 
 def _plain(value: Any) -> Any:

@@ -14,24 +14,24 @@ import dataclasses
 import hashlib
 import json
 import os
-import shutil
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import jax
 import numpy as np
-import safetensors
-import safetensors.numpy
 from flax import traverse_util
 from flax.core import meta
 
 from richhf.atomic import atomic_path
+from richhf.feedback import HEATMAPS, SCORES
+from richhf.models.choices import check_choice
 from richhf.models.model import RichFeedbackModel
 from richhf.models.rahf import RAHFConfig
 from richhf.models.stack import stack_layers, unstack_layers
 from richhf.pretrained.loader import flat_shapes, initial_shapes
-from richhf.pretrained.model_config import config_from_json, config_to_json
+from richhf.pretrained.model_config import config_from_json, config_to_json, read_json
+from richhf.pretrained.tensor_file import read_tensors, write_tensors
 
 CONFIG, WEIGHTS, VOCABULARY, CARD = "config.json", "model.safetensors", "vocabulary.model", "README.md"
 FORMAT_NAME, FORMAT = "richhf", 1
@@ -114,13 +114,10 @@ def write_model(folder: str | os.PathLike, native: NativeModel, *, card: str) ->
     """
     folder = Path(folder)
     flat = native.check_params("the parameters given")
-    arrays = {name: np.ascontiguousarray(value) for name, value in flat.items()}
     (folder / CONFIG).unlink(missing_ok=True)  # From here until it is there again, there is no model.
     with atomic_path(folder / VOCABULARY) as temporary:
         temporary.write_bytes(native.vocabulary)
-    with atomic_path(folder / WEIGHTS) as temporary:
-        safetensors.numpy.save_file(arrays, temporary, metadata={"format": "np"})
-        shutil.copymode(folder / VOCABULARY, temporary)  # safetensors makes files that only their owner reads
+    write_tensors(folder / WEIGHTS, flat, {"format": "np"})
     with atomic_path(folder / CARD) as temporary:
         temporary.write_text(card, encoding="utf-8")
     checksums = {name: _checksum(folder / name) for name in (WEIGHTS, VOCABULARY)}
@@ -144,18 +141,21 @@ def read_model(folder: str | os.PathLike) -> NativeModel:
             f"{folder} {state}: {', '.join(missing)} missing. Expected a folder with {CONFIG}, {WEIGHTS} and "
             f"{VOCABULARY}, as launch.export writes it."
         )
-    config = _read_json(folder / CONFIG)
+    config = read_json(folder / CONFIG)
     model, settings = read_description(config, folder / CONFIG)
-    for name, expected in _mapping(config, "sha256", folder / CONFIG).items():
-        if name not in (WEIGHTS, VOCABULARY) or _checksum(folder / name) != expected:
+    checksums = _mapping(config, "sha256", folder / CONFIG)
+    if checksums.keys() != {WEIGHTS, VOCABULARY}:
+        raise ValueError(
+            f"{folder / CONFIG}: sha256 is of {', '.join(checksums) or 'nothing'}; expected "
+            f"{WEIGHTS} and {VOCABULARY}. Copy or export the whole folder again."
+        )
+    for name, expected in checksums.items():
+        if _checksum(folder / name) != expected:
             raise ValueError(
                 f"{folder / name} is damaged, or not the file that {CONFIG} was written with: its SHA-256 "
                 "is another one. Copy or export the whole folder again."
             )
-    try:
-        flat = safetensors.numpy.load_file(folder / WEIGHTS)
-    except (safetensors.SafetensorError, KeyError) as error:
-        raise ValueError(f"{folder / WEIGHTS} is damaged: {error}. Copy or export it again.") from error
+    flat, _ = read_tensors(folder / WEIGHTS)
     _check_shapes(flat, parameter_shapes(model.config), str(folder / WEIGHTS))
     flat = {name: value.astype(model.config.param_dtype, copy=False) for name, value in flat.items()}
     params = traverse_util.unflatten_dict(flat, sep="/")
@@ -203,6 +203,9 @@ def read_description(config: Any, path: str | os.PathLike) -> tuple[RichFeedback
     for name, kind in kinds.items():
         if type(config.get(name)) is not kind:
             raise ValueError(f"{path}: {name} is {config.get(name)!r:.60}; expected {kind.__name__}.")
+    for name in ("prompt_length", "keyword_length"):
+        if config[name] < 1:
+            raise ValueError(f"{path}: {name} is {config[name]}; expected 1 or more.")
     try:
         network = config_from_json(RAHFConfig, config.get("model"))
     except ValueError as error:
@@ -211,8 +214,14 @@ def read_description(config: Any, path: str | os.PathLike) -> tuple[RichFeedback
     for name, value in shown.items():
         if config.get(name) != value:
             raise ValueError(f"{path}: {name} is {config.get(name)!r}, but that of the model is {value!r}.")
+    rows = network.t5.vocab_size
+    if not 0 < config["eos_id"] < rows:
+        raise ValueError(
+            f"{path}: eos_id is {config['eos_id']}; expected 1 to {rows - 1}, an id of the model."
+        )
     thresholds = _mapping(config, "thresholds", path)
     for name, value in thresholds.items():
+        check_choice(f"{path}: a threshold's name", name, (*HEATMAPS, *SCORES))
         if type(value) not in (int, float) or not 0 <= value <= 1:
             raise ValueError(f"{path}: the threshold of {name} is {value!r:.60}; expected 0 to 1.")
     settings = Settings(
@@ -247,13 +256,6 @@ def _check_shapes(flat: Mapping[str, Any], expected: Mapping[str, tuple[int, ...
         more = [f"... and {len(problems) - _LISTED} more"] if len(problems) > _LISTED else []
         listed = "\n  ".join(problems[:_LISTED] + more)
         raise ValueError(f"{source} are not this model's ({len(problems)} differences):\n  {listed}")
-
-
-def _read_json(path: Path) -> Any:
-    try:
-        return json.loads(path.read_text(encoding="utf-8"))
-    except ValueError as error:
-        raise ValueError(f"{path} is damaged, it cannot be read as JSON: {error}") from error
 
 
 def _mapping(config: Mapping[str, Any], name: str, path: str | os.PathLike) -> Mapping[str, Any]:

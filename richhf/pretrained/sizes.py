@@ -17,7 +17,16 @@ from richhf.models.heads import HeatmapHeadConfig, ScoreHeadConfig
 from richhf.models.rahf import TEXT, RAHFConfig
 from richhf.models.t5_layers import GATED_GELU, RELU, T5Config
 from richhf.models.vit import ViTConfig
-from richhf.pretrained.formats import AUTHOR, BIG_VISION_VIT, FORMATS, HF_T5, HF_VIT, T5X_T5, Format
+from richhf.pretrained.formats import (
+    APPROXIMATE_GELU,
+    AUTHOR,
+    BIG_VISION_VIT,
+    FORMATS,
+    HF_T5,
+    HF_VIT,
+    T5X_T5,
+    Format,
+)
 from richhf.pretrained.weight_files import WeightFile
 
 HEAD_WIDTH = 64
@@ -52,6 +61,15 @@ def infer_config(file: WeightFile, found: Format) -> RAHFConfig:
         ) from error
 
 
+def _fact(facts: Facts, name: str, usual: int | float) -> Any:
+    """A positive number that the `config.json` says, or else the usual one."""
+    value = usual if facts.get(name) is None else facts[name]
+    kinds = (int,) if isinstance(usual, int) else (int, float)
+    if type(value) not in kinds or not value > 0:
+        raise ValueError(f"the config.json beside the weights says {name} {value!r:.60}; expected a number.")
+    return value
+
+
 def _below(arrays: Arrays, prefix: str) -> dict[str, np.ndarray]:
     return {name.removeprefix(prefix): value for name, value in arrays.items() if name.startswith(prefix)}
 
@@ -69,10 +87,11 @@ def _hugging_face_vit(arrays: Arrays, facts: Facts) -> ViTConfig:
         patch_size=patch,
         width=width,
         depth=_count(arrays, "encoder.layer.{}.layernorm_before.weight"),
-        num_heads=facts.get("num_attention_heads", max(width // HEAD_WIDTH, 1)),
+        num_heads=_fact(facts, "num_attention_heads", max(width // HEAD_WIDTH, 1)),
         mlp_width=len(arrays["encoder.layer.0.intermediate.dense.bias"]),
-        eps=facts.get("layer_norm_eps", 1e-12),
+        eps=_fact(facts, "layer_norm_eps", 1e-12),
         class_token=True,
+        approximate_gelu=facts.get("hidden_act") == APPROXIMATE_GELU,
     )
 
 
@@ -113,8 +132,8 @@ def _hugging_face_t5(arrays: Arrays, facts: Facts) -> T5Config:
         mlp=GATED_GELU if gated else RELU,
         tied_logits=np.array_equal(logits, arrays["shared.weight"]),
         relative_buckets=buckets,
-        relative_max_distance=facts.get("relative_attention_max_distance", 128),
-        eps=facts.get("layer_norm_epsilon", 1e-6),
+        relative_max_distance=_fact(facts, "relative_attention_max_distance", 128),
+        eps=_fact(facts, "layer_norm_epsilon", 1e-6),
     )
 
 

@@ -83,7 +83,19 @@ def augreg_name(path):
     return name.replace("pos_embedding", "Transformer/posembed_input/pos_embedding")
 
 
-@pytest.mark.parametrize("layout", ["augreg", "big_vision"])
+def scanned(named):
+    """The blocks of a stack as a scan keeps them: one array for all, with a leading axis."""
+    first, stack = "Transformer/encoderblock_0/", "Transformer/encoderblock/"
+    blocks = {
+        name.replace(first, stack): [name.replace("block_0", f"block_{i}") for i in range(CONFIG.depth)]
+        for name in named
+        if first in name
+    }
+    rest = {name: x for name, x in named.items() if "encoderblock" not in name}
+    return rest | {name: np.stack([named[one] for one in layers]) for name, layers in blocks.items()}
+
+
+@pytest.mark.parametrize("layout", ["augreg", "big_vision", "big_vision, scanned"])
 def test_encoder(layout, tmp_path, measure):
     image = np.random.default_rng(1).uniform(-1, 1, (2, 40, 40, 3)).astype(np.float32)
     token = layout == "augreg"
@@ -91,6 +103,7 @@ def test_encoder(layout, tmp_path, measure):
     flat = randomised(jax.eval_shape(lambda: reference.init(jax.random.key(0), image))["params"])
     theirs = reference.apply({"params": traverse_util.unflatten_dict(flat)}, image)
     named = {augreg_name(path) if token else "params/" + "/".join(path): x for path, x in flat.items()}
+    named = scanned(named) if "scanned" in layout else named
     np.savez(tmp_path / "vit.npz", **named, **{"head/kernel" if token else "params/head/kernel": np.ones(3)})
 
     config = dataclasses.replace(CONFIG, class_token=token)

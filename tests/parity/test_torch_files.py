@@ -24,11 +24,15 @@ class Malicious:
         return (pytest.fail, ("code of a pickle was run",))
 
 
-@pytest.mark.parametrize("wrapper", [None, "state_dict", "model"])
+@pytest.mark.parametrize("wrapper", [None, "state_dict", "model_state_dict", "model", "module", "net"])
 def test_a_state_dict_in_either_precision(tmp_path, wrapper):
     state = {"a": torch.arange(6.0).reshape(2, 3), "b": torch.ones(2, dtype=torch.bfloat16)}
-    torch.save(state if wrapper is None else {wrapper: state, "epoch": 3}, tmp_path / "model.pt")
-    found = read_weights(tmp_path / "model.pt").arrays
+    kept = {wrapper: state, "optimizer": {"state": {0: torch.ones(2)}}, "epoch": 3}
+    torch.save(state if wrapper is None else kept, tmp_path / "model.pt")
+    file = read_weights(tmp_path / "model.pt")
+    left = f"{wrapper!r} in model.pt is taken; left are 'optimizer', 'epoch'"
+    assert file.notes == (() if wrapper is None else (left,))
+    found = file.arrays
     np.testing.assert_array_equal(found["a"], state["a"].numpy())
     assert found["b"].dtype == ml_dtypes.bfloat16
     np.testing.assert_array_equal(found["b"].astype(np.float32), np.ones(2))
@@ -43,21 +47,49 @@ def test_a_folder_of_hugging_face_with_a_torch_file(tmp_path):
 
 def test_code_in_a_file_is_not_run(tmp_path):
     torch.save({"a": Malicious()}, tmp_path / "bad.pt")
-    with pytest.raises(ValueError, match=r"bad\.pt is damaged, or not a file of weights alone"):
+    with pytest.raises(ValueError, match=r"bad\.pt holds more than arrays .*nothing is ever unpick") as error:
         read_weights(tmp_path / "bad.pt")
+    assert "weights_only" not in str(error.value)
+    torch.save({"a": torch.ones(999)}, tmp_path / "cut.pt")
+    (tmp_path / "cut.pt").write_bytes((tmp_path / "cut.pt").read_bytes()[:-500])
+    with pytest.raises(ValueError, match=r"cut\.pt is damaged, or not a file of weights alone"):
+        read_weights(tmp_path / "cut.pt")
     torch.save({"epoch": 3}, tmp_path / "no.pt")
     with pytest.raises(ValueError, match=r"no\.pt is no state_dict: 'epoch' is no array"):
         read_weights(tmp_path / "no.pt")
 
 
-def test_the_authors_checkpoint_in_and_out(tmp_path, capsys):
+def test_which_weights_are_meant_is_not_guessed(tmp_path):
+    state = {"a": torch.ones(2)}
+    torch.save({"model": state, "ema": state}, tmp_path / "w.pt")
+    assert read_weights(tmp_path / "w.pt").notes == ("'model' in w.pt is taken; left are 'ema'",)
+    for names in (("model", "state_dict"), ("net", "ema")):
+        torch.save(dict.fromkeys(names, state), tmp_path / "w.pt")
+        with pytest.raises(ValueError, match=r"several sets of weights, '.*', and does not say which"):
+            read_weights(tmp_path / "w.pt")
+
+
+def test_parameters_are_arrays_and_other_tensors_are_named(tmp_path):
+    torch.save({"a": torch.nn.Parameter(torch.ones(2))}, tmp_path / "w.pt")
+    np.testing.assert_array_equal(read_weights(tmp_path / "w.pt").arrays["a"], np.ones(2))
+    for tensor, kind in (
+        (torch.eye(2).to_sparse(), "sparse_coo, torch.float32"),
+        (torch.ones(2).to(torch.float8_e4m3fn), "torch.float8_e4m3fn"),
+        (torch.ones(2, device="meta"), "torch.float32 on meta"),
+    ):
+        torch.save({"a": tensor}, tmp_path / "w.pt")
+        with pytest.raises(ValueError, match=f"a is {kind}.*, no plain array"):
+            read_weights(tmp_path / "w.pt")
+
+
+def test_the_authors_checkpoint_in_and_out(tmp_path, capsys, make_vocabulary):
     """His file as torch saves it, to a model folder, to a file that his network loads, strictly."""
     vit = dataclasses.replace(SMALL.vit, width=128, num_heads=2)
     config = dataclasses.replace(SMALL, vit=vit, t5=T5Config(**vars(SMALL.t5)))
     theirs = TorchRAHF(config)
     randomise(theirs)
     torch.save(theirs.state_dict(), tmp_path / "model_best.pt")
-    (tmp_path / "spiece.model").write_bytes(b"pieces")
+    (tmp_path / "spiece.model").write_bytes(make_vocabulary())
     source, folder, back = (str(tmp_path / name) for name in ("model_best.pt", "folder", "back.pt"))
     assert cli.main(["convert", source, folder, f"--vocabulary={tmp_path / 'spiece.model'}"]) == 0
     assert read_model(folder).model.config == config

@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import sys
 
 import numpy as np
 import pytest
@@ -19,7 +20,7 @@ from richhf.pretrained import (
     read_model,
     read_weights,
 )
-from richhf.pretrained.formats import find_format
+from richhf.pretrained.formats import APPROXIMATE_GELU, find_format
 from richhf.pretrained.model_config import config_to_json
 from richhf.pretrained.sizes import infer_config
 
@@ -29,7 +30,7 @@ VIT = ViTConfig(
 
 
 @pytest.fixture
-def author(small, fill, tmp_path):
+def author(small, fill, tmp_path, make_vocabulary):
     """A file of the author's layout, what it is of, and a vocabulary file."""
 
     def make(**changes):
@@ -37,7 +38,7 @@ def author(small, fill, tmp_path):
         params = fill(flat_shapes(initial_shapes(config)))
         state = export_params(author_table(config), params, "ours")
         safetensors.numpy.save_file(state, tmp_path / "author.safetensors")
-        (tmp_path / "spiece.model").write_bytes(b"pieces")
+        (tmp_path / "spiece.model").write_bytes(make_vocabulary())
         return config, params, state
 
     return make
@@ -54,7 +55,7 @@ def test_the_authors_weights_to_a_model_folder_and_back(author, tmp_path, capsys
     assert "vit.pooler.dense.weight left out: never used" in said
     model = read_model(folder)
     assert model.model.config == config
-    assert model.vocabulary == b"pieces"
+    assert model.vocabulary == (tmp_path / "spiece.model").read_bytes()
     np.testing.assert_array_equal(model.params["vit"]["norm"]["scale"], params["vit/norm/scale"])
     assert cli.main(["convert", "--to", "author", str(folder), str(back)]) == 0
     for name, value in read_weights(back).arrays.items():
@@ -74,22 +75,51 @@ def test_parts_alone_are_a_file(author, small, fill, tmp_path, capsys):
     assert cli.main([*flags, str(tmp_path / "out.safetensors")]) == 0
     assert read_weights(tmp_path / "out.safetensors").arrays.keys() == vit.keys()
     assert cli.main([*flags, str(tmp_path / "folder")]) == 2
+    assert "--vocabulary FILE is missing, and there is no" in capsys.readouterr().err
+    flags += [f"--vocabulary={tmp_path / 'spiece.model'}"]
+    assert cli.main([*flags, str(tmp_path / "folder")]) == 2
     assert "has no visual_token_projection, t5, heatmap_heads, score_heads" in capsys.readouterr().err
     assert not (tmp_path / "folder").exists()
 
 
-def test_wrong_names_are_explained(author, tmp_path, capsys):
-    author()
-    source, out = str(tmp_path / "author.safetensors"), str(tmp_path / "out.safetensors")
-    for flags, message in (
+@pytest.mark.parametrize(
+    ("flags", "message"),
+    [
         (["--from", "hf-vit"], "is the author's RAHF (PyTorch) (author)"),
         (["--from", "autor"], "Did you mean 'author'"),
         (["--to", "onnx"], "--to is 'onnx'; expected one of richhf, author"),
-    ):
-        assert cli.main(["convert", source, out, *flags]) == 2
-        assert message in capsys.readouterr().err
-    assert cli.main(["convert", source, str(tmp_path / "folder")]) == 2
-    assert "--vocabulary FILE is missing" in capsys.readouterr().err
+        (["--model", "nowhere"], "--model: there is no file nowhere"),
+        (["--model", "{}/list.json"], "list.json holds list; expected values by name"),
+        (["--model", "{}/text.json"], "text.json is damaged, it cannot be read as JSON"),
+        (["--model", "{}/other.json"], "Expected a config.json of this project"),
+        (["--vocabulary", "{}/spiece.model"], "--vocabulary is for a model folder"),
+        (["--prompt-length", "100000"], "expected 1 to 4096 tokens"),
+        (["--prompt-length", "20", "--to", "author"], "whose files keep it"),
+        (["folder"], "--vocabulary FILE is missing"),
+        (["folder", "--vocabulary", "nowhere"], "there is no file nowhere"),
+        (["folder", "--vocabulary", "{}/text.json"], "text.json is no SentencePiece model"),
+        (["folder", "--vocabulary", "{}/larger.model"], "has 12 pieces, but the model embeds 11"),
+        (["folder", "--vocabulary", "{}/other.model"], "ends texts with the id 2, the model with 1"),
+    ],
+)
+def test_wrong_names_are_explained(author, make_vocabulary, tmp_path, capsys, monkeypatch, flags, message):
+    author()
+    contents = {"list": "[1]", "text": "hello", "other": '{"d_model": 512}'}
+    for name, content in contents.items():
+        (tmp_path / f"{name}.json").write_text(content)
+    (tmp_path / "larger.model").write_bytes(make_vocabulary("abcdefgh"))
+    (tmp_path / "other.model").write_bytes(make_vocabulary(eos_id=2))
+    out, flags = ("folder", flags[1:]) if flags[0] == "folder" else ("out.safetensors", flags)
+    if not message.startswith(("is the author's", "has 12", "ends texts")):
+        monkeypatch.setattr(
+            "richhf.pretrained.convert.read_weights", None
+        )  # It is told before they are read.
+    flags = [flag.format(tmp_path) for flag in flags]
+    assert cli.main(["convert", str(tmp_path / "author.safetensors"), str(tmp_path / out), *flags]) == 2
+    error = capsys.readouterr().err
+    assert message in error
+    assert error.count("\n") == 1
+    assert not (tmp_path / out).exists()
 
 
 @pytest.mark.parametrize("kind", ["hf-t5", "hf-vit", "big-vision-vit", "t5x-t5"])
@@ -149,6 +179,23 @@ def test_sizes_are_read_off_the_arrays(kind, tmp_path):
     file = read_weights(tmp_path / "w.npz")
     config = infer_config(file, find_format(file, kind))
     assert (config.vit if "vit" in kind else config.t5) == (vit if "vit" in kind else t5)
+    said = {
+        "hf-vit": (
+            {"num_attention_heads": 4, "hidden_act": APPROXIMATE_GELU, "layer_norm_eps": 1e-6},
+            "vit",
+        ),
+        "hf-t5": ({"relative_attention_max_distance": 64, "layer_norm_epsilon": 1e-5}, "t5"),
+    }.get(kind)
+    if said:
+        (tmp_path / "config.json").write_text(json.dumps(said[0]))
+        beside = read_weights(tmp_path / "w.npz")
+        told = getattr(infer_config(beside, find_format(beside)), said[1])
+        changes = {"vit": dict(num_heads=4, approximate_gelu=True, eps=1e-6)}
+        changes["t5"] = dict(relative_max_distance=64, eps=1e-5)
+        assert told == dataclasses.replace(getattr(config, said[1]), **changes[said[1]])
+        name = next(iter(said[0]))
+        with pytest.raises(ValueError, match=f"says {name} '4'; expected a number"):
+            infer_config(dataclasses.replace(beside, config={name: "4"}), find_format(beside))
     less = {name: value for name, value in file.arrays.items() if "query" not in name}
     less = {name: value for name, value in less.items() if "shared" not in name and "position" not in name}
     less.pop("encoder/relpos_bias/rel_embedding", None)
@@ -156,26 +203,55 @@ def test_sizes_are_read_off_the_arrays(kind, tmp_path):
         infer_config(dataclasses.replace(file, arrays=less), find_format(file, kind))
 
 
-def test_a_model_folder_keeps_what_it_says_of_itself(tmp_path):
+def test_a_model_keeps_what_it_says_of_itself_as_folder_and_as_file(tmp_path):
     shipped, copy = SHIPPED["synthetic-tiny"], tmp_path / "copy"
     assert cli.main(["convert", str(shipped), str(copy)]) == 0
-    ours, theirs = read_model(copy), read_model(shipped)
-    assert ours.model == theirs.model
-    assert ours.settings.thresholds == theirs.settings.thresholds
-    assert ours.settings.provenance["converted_from"] == "parameters of this project"
-    assert (ours.settings.prompt_length, ours.vocabulary) == (36, theirs.vocabulary)
-    assert cli.main(["convert", str(shipped), str(copy), "--prompt-length", "20"]) == 0
-    assert read_model(copy).settings.prompt_length == 20
+    assert cli.main(["convert", str(copy), str(tmp_path / "x.safetensors"), "--prompt-length", "20"]) == 0
+    back = ["convert", str(tmp_path / "x.safetensors"), str(tmp_path / "back")]
+    assert cli.main([*back, f"--vocabulary={shipped / 'vocabulary.model'}"]) == 0
+    theirs = read_model(shipped)
+    for folder, length in (("copy", 36), ("back", 20)):
+        ours = read_model(tmp_path / folder)
+        provenance = {
+            **theirs.settings.provenance,
+            "converted_from": "parameters of this project",
+            "notes": [],
+        }
+        expected = dataclasses.replace(theirs.settings, prompt_length=length, provenance=provenance)
+        assert (ours.model, ours.settings, ours.vocabulary) == (theirs.model, expected, theirs.vocabulary)
+    assert (tmp_path / "x.safetensors").stat().st_mode == (copy / "config.json").stat().st_mode
 
 
 @pytest.mark.parametrize(
     ("name", "message"),
-    [("model.pt", "looks like a file"), ("notes.txt", "is a file"), ("project", "holds 'README.md'")],
+    [
+        ("model.pt", "looks like a file"),
+        ("notes.txt", "notes.txt is there already, and nothing is written over"),
+        ("old.safetensors", "old.safetensors is there already"),
+        ("dangling", "dangling is there already"),
+        ("project", "project is there already and holds 'README.md'"),
+        ("project.safetensors", "project.safetensors is there already"),
+        ("notes.txt/model", "notes.txt is no folder"),
+        ("link", "SRC and DST are one"),
+    ],
 )
-def test_nothing_else_is_written_over(tmp_path, capsys, name, message):
-    (tmp_path / "notes.txt").write_text("mine")
-    (tmp_path / "project").mkdir()
-    (tmp_path / "project/README.md").write_text("mine")
+def test_nothing_is_written_over_or_read_in_vain(tmp_path, capsys, monkeypatch, name, message):
+    for file in ("notes.txt", "old.safetensors", "project/README.md"):
+        (tmp_path / file).parent.mkdir(exist_ok=True)
+        (tmp_path / file).write_text("mine")
+    (tmp_path / "project.safetensors").mkdir()
+    (tmp_path / "link").symlink_to(SHIPPED["synthetic-tiny"])
+    (tmp_path / "dangling").symlink_to(tmp_path / "nowhere")
+    before = sorted(tmp_path.rglob("*"))
+    monkeypatch.setattr("richhf.pretrained.convert.read_weights", None)
     assert cli.main(["convert", str(SHIPPED["synthetic-tiny"]), str(tmp_path / name)]) == 2
     assert message in capsys.readouterr().err
-    assert sorted(path.name for path in tmp_path.rglob("*")) == ["README.md", "notes.txt", "project"]
+    assert sorted(tmp_path.rglob("*")) == before
+
+
+def test_torch_is_asked_for_before_anything_is_read(tmp_path, capsys, monkeypatch):
+    monkeypatch.setitem(sys.modules, "torch", None)
+    monkeypatch.setattr("richhf.pretrained.convert.read_weights", None)
+    source = str(SHIPPED["synthetic-tiny"])
+    assert cli.main(["convert", "--to", "author", source, str(tmp_path / "x.pt")]) == 2
+    assert "pip install 'richhf[parity]'" in capsys.readouterr().err

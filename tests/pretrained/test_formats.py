@@ -20,7 +20,7 @@ from richhf.pretrained import (
     import_weights,
     read_weights,
 )
-from richhf.pretrained.formats import part_of
+from richhf.pretrained.formats import one_by_one, part_of
 
 V1_1 = {"mlp": "gated_gelu", "tied_logits": False}
 
@@ -158,8 +158,26 @@ def test_vit_of_hugging_face(small, target, fill, tmp_path, prefix):
     found = import_weights(file, small, shapes)
     assert_same(found.params, params)
     assert found.notes == ("classifier.weight left out: the head of a classifier",)
-    with pytest.raises(WeightsError, match="hidden_act is 'gelu_new' there and 'gelu' in this model"):
-        import_weights(dataclasses.replace(file, config={"hidden_act": "gelu_new"}), small, shapes)
+    for changes, message in (
+        ({"hidden_act": "gelu_new"}, "hidden_act is 'gelu_new' there and 'gelu' in this model"),
+        ({"hidden_size": 16}, "hidden_size is 16 there and 8 in this model"),
+    ):
+        with pytest.raises(WeightsError, match=message):
+            import_weights(dataclasses.replace(file, config=changes), small, shapes)
+
+
+def test_the_blocks_of_big_vision_may_be_stacked(tmp_path):
+    names = ("params/Transformer/{}/LayerNorm_0/scale", "params/Transformer/{}/MlpBlock_0/Dense_0/kernel")
+    rng = np.random.default_rng(0)
+    stacks = {names[0]: rng.normal(size=(3, 4)), names[1]: rng.normal(size=(3, 4, 5))}
+    arrays = {name.format("encoderblock"): value for name, value in stacks.items()} | {
+        "params/cls": np.ones(1)
+    }
+    file = save(tmp_path / "vit", arrays)
+    found = find_format(file)
+    assert found.name == "big-vision-vit"
+    blocks = {name.format(f"encoderblock_{i}"): value[i] for name, value in stacks.items() for i in range(3)}
+    assert_same(one_by_one(file, found).arrays, blocks | {"params/cls": np.ones(1)})
 
 
 def test_a_model_without_class_token_and_of_another_size(small, target, fill, tmp_path):

@@ -1,6 +1,7 @@
 """The native folder gives back what was written, and says what is wrong with one that is not whole."""
 
 import dataclasses
+import hashlib
 import json
 
 import jax
@@ -21,6 +22,7 @@ from richhf.models import (
 from richhf.pretrained.model_config import config_from_json, config_to_json
 from richhf.pretrained.native import NativeModel, Settings, parameter_shapes, read_model, write_model
 
+SUMMED = ("model.safetensors", "vocabulary.model")
 CONFIG = RAHFConfig(
     variant="augmented_prompt",
     vit=ViTConfig(image_size=8, patch_size=4, width=6, depth=2, num_heads=2, mlp_width=8, stem_widths=(4,)),
@@ -134,7 +136,8 @@ def test_a_damaged_file_is_named(folder, name, damage):
 
 def test_a_file_that_was_never_whole_is_named(folder):
     (folder / "model.safetensors").write_bytes(b"junk")
-    edit(folder, sha256={})
+    digests = {name: hashlib.sha256((folder / name).read_bytes()).hexdigest() for name in SUMMED}
+    edit(folder, sha256=digests)
     with pytest.raises(ValueError, match="safetensors is damaged"):
         read_model(folder)
 
@@ -146,7 +149,14 @@ def test_a_file_that_was_never_whole_is_named(folder):
         (dict(format="other"), "describes no model"),
         (dict(image_size=16), "image_size is 16, but that of the model is 8"),
         (dict(prompt_length="12"), "prompt_length is '12'; expected int"),
+        (dict(prompt_length=0), "prompt_length is 0; expected 1 or more"),
+        (dict(keyword_length=0), "keyword_length is 0; expected 1 or more"),
+        (dict(eos_id=20), "eos_id is 20; expected 1 to 19"),
+        (dict(eos_id=-1), "eos_id is -1; expected 1 to 19"),
         (dict(thresholds={"implausibility": 25}), "threshold of implausibility is 25"),
+        (dict(thresholds={"implausible": 0.5}), "'implausible'; expected one of .*Did you mean 'implausib"),
+        (dict(sha256={}), "sha256 is of nothing; expected model.safetensors and vocabulary.model"),
+        (dict(sha256={"vocabulary.model": ""}), "sha256 is of vocabulary.model; expected"),
         (dict(model={"vitt": {}}), "'vitt'.*Did you mean 'vit'"),
         (dict(model={"vit": {"depth": 1.5}}), "model.vit.depth is 1.5; expected int"),
         (dict(model={"score_head": {"dense_widths": 5}}), "dense_widths is 5; expected a list"),

@@ -24,9 +24,15 @@ def test_a_safetensors_file_and_a_folder_with_its_config(tmp_path):
     safetensors.numpy.save_file(ARRAYS, tmp_path / "model.safetensors")
     assert_same(read_weights(tmp_path / "model.safetensors").arrays, ARRAYS)
     (tmp_path / "config.json").write_text('{"num_heads": 3}')
-    found = read_weights(tmp_path)
-    assert_same(found.arrays, ARRAYS)
-    assert found.config == {"num_heads": 3}
+    for path in (tmp_path, tmp_path / "model.safetensors"):
+        found = read_weights(path)
+        assert_same(found.arrays, ARRAYS)
+        assert (found.path, found.config) == (path, {"num_heads": 3})
+    safetensors.numpy.save_file(ARRAYS, tmp_path / "own.safetensors", metadata={"richhf": '{"own": 1}'})
+    assert read_weights(tmp_path / "own.safetensors").config == {"own": 1}
+    safetensors.numpy.save_file(ARRAYS, tmp_path / "own.safetensors", metadata={"richhf": "own"})
+    with pytest.raises(ValueError, match=r"metadata \(richhf\) of .*own\.safetensors is damaged"):
+        read_weights(tmp_path / "own.safetensors")
 
 
 def test_shards_by_an_index(tmp_path):
@@ -53,8 +59,25 @@ def test_npz_without_pickles(tmp_path):
     np.savez(tmp_path / "w.npz", **arrays)
     assert_same(read_weights(tmp_path / "w.npz").arrays, arrays)
     np.savez(tmp_path / "p.npz", x=np.array([{"code": 1}], dtype=object))
-    with pytest.raises(ValueError, match=r"p\.npz is damaged, or not an npz file of plain arrays"):
+    with pytest.raises(ValueError, match=r"p\.npz: x is .* pickled, and nothing is ever unpickled") as error:
         read_weights(tmp_path / "p.npz")
+    assert "allow_pickle" not in str(error.value)
+    np.save(tmp_path / "one.npy", ARRAYS["a"])
+    (tmp_path / "one.npy").rename(tmp_path / "one.npz")
+    with pytest.raises(ValueError, match=r"one\.npz is an npy file, one array without a name"):
+        read_weights(tmp_path / "one.npz")
+    content = bytearray((tmp_path / "w.npz").read_bytes())
+    content[140:150] = b"\xff" * 10
+    (tmp_path / "w.npz").write_bytes(content)
+    with pytest.raises(ValueError, match=r"w\.npz is damaged at x/y: Bad CRC-32"):
+        read_weights(tmp_path / "w.npz")
+
+
+def test_numbers_of_eight_bits_are_named(tmp_path):
+    header = b'{"b":{"dtype":"F8_E4M3","shape":[2],"data_offsets":[0,2]}}      '
+    (tmp_path / "w.safetensors").write_bytes(len(header).to_bytes(8, "little") + header + b"12")
+    with pytest.raises(ValueError, match="b is of F8_E4M3; expected numbers of 16 bits or more"):
+        read_weights(tmp_path / "w.safetensors")
 
 
 @pytest.mark.parametrize("name", ["w.npz", "w.safetensors"])
