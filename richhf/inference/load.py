@@ -7,12 +7,19 @@ import re
 from pathlib import Path
 
 from richhf import pretrained
+from richhf.inference.export_folder import export_format
 from richhf.inference.predictor import Predictor
 from richhf.pretrained.native import VOCABULARY, NativeModel, is_native, read_description, read_model
 from richhf.pretrained.t5x_checkpoint import find_t5x_checkpoint, read_t5x_checkpoint
 
 SHIPPED = {"synthetic-tiny": Path(pretrained.__file__).parent / "synthetic_tiny"}
 """The models that come with the package."""
+LOADED_BY = {
+    "stablehlo": "jax.export.deserialize(...).call",
+    "saved_model": "tf.saved_model.load(...).signatures['serving_default']",
+    "onnx": "onnxruntime.InferenceSession('model.onnx').run",
+}
+"""What runs an export of another format than the native one."""
 MODEL_FILE = "model.json"
 """What training keeps beside its checkpoints: a native folder's `config.json` without checksums."""
 
@@ -32,8 +39,20 @@ def load(name_or_path: str | os.PathLike, *, model_file: str | os.PathLike | Non
     """
     shipped = SHIPPED.get(os.fspath(name_or_path))
     folder = shipped or Path(name_or_path)
+    if folder.is_file():
+        raise ValueError(
+            f"{folder} is a file; expected a model's folder. richhf convert SRC DST --vocabulary FILE makes "
+            "one of a file of weights."
+        )
     if not folder.is_dir():
         raise ValueError(_not_there(os.fspath(name_or_path)))
+    exported = export_format(folder)
+    if exported in LOADED_BY:
+        raise ValueError(
+            f"{folder} is an export ({exported}), which is run without this package, by "
+            f"{LOADED_BY[exported]}; its signature.json says what goes in and comes out. For richhf.load, "
+            "export with FORMAT=native."
+        )
     if is_native(folder):
         return Predictor(read_model(folder))
     return Predictor(read_checkpoint(folder, None if model_file is None else Path(model_file)))

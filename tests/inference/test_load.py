@@ -11,6 +11,8 @@ import orbax.checkpoint as ocp
 import pytest
 
 import richhf
+from richhf.inference.export_folder import FILES
+from richhf.inference.export_signature import write_signature
 from richhf.inference.vocabulary import Vocabulary
 from richhf.pretrained import write_model, write_t5x_checkpoint
 from richhf.pretrained.native import describe_model
@@ -85,6 +87,15 @@ def test_what_is_no_model_is_explained(name, message, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     with pytest.raises(ValueError, match=message):
         richhf.load(name)
+
+
+@pytest.mark.parametrize("file_format", sorted(FILES.keys() - {"native"}))
+def test_an_export_of_another_format_says_what_runs_it(native, tmp_path, file_format):
+    write_signature(tmp_path, native, file_format)
+    with pytest.raises(ValueError, match=rf"is an export \({file_format}\).* by \w+\..*FORMAT=native"):
+        richhf.load(tmp_path)
+    with pytest.raises(ValueError, match=r"signature\.json is a file; expected a model's folder.*convert"):
+        richhf.load(tmp_path / "signature.json")
 
 
 def test_loading_and_predicting_import_nothing_of_training(tmp_path):
