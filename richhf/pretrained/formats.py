@@ -95,6 +95,7 @@ FORMATS = {
             r"(module\.)?visual_token_projection\.weight",
             ("vit", "visual_token_projection", "t5", "heatmap_heads", "score_heads"),
             lambda config, paths: author_table(config),
+            lambda config: _t5_settings(config) | _vit_settings(config),
         ),
         Format(
             HF_T5,

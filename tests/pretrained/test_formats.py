@@ -63,6 +63,8 @@ def test_the_authors_layout(small, target, fill, tmp_path, variant):
         "vit.pooler.dense.weight left out",
         "vit.pooler.dense.bias left out",
     }
+    with pytest.raises(WeightsError, match="d_model is 5 there and 12 in this model"):
+        import_weights(dataclasses.replace(file, config={"d_model": 5}), config, shapes)
     only = import_weights(file, config, shapes, parts=["vit"])
     assert {part_of(path) for path in only.params} == {"vit"}
 
