@@ -43,7 +43,7 @@ from richhf.pretrained.weight_files import DESCRIPTION, WeightFile, check_exists
 
 TARGETS = (RICHHF, AUTHOR)
 TENSORS, TORCH = ".safetensors", (".pt", ".pth", ".bin")
-OTHERS = (".npz", ".npy", ".onnx", ".ckpt", ".h5", ".msgpack", ".zip")
+OTHERS = (".npz", ".npy", ".onnx", ".ckpt", ".h5", ".msgpack", ".zip", ".json", ".safetensor", ".gguf")
 PROMPT_LENGTH, LONGEST = 128, 4096
 """Tokens of a prompt row: the usual number, and far more than any prompt has."""
 

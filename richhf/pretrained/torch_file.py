@@ -56,7 +56,7 @@ def _wrapper(content: Any, file: Path) -> str | None:
     """The name in what training keeps that the weights have; None: the content is not wrapped."""
     if not isinstance(content, dict):
         return None
-    there = [name for name in WRAPPERS if isinstance(content.get(name), dict)]
+    there = [name for name in WRAPPERS if _holds_arrays(content.get(name))]
     if not there:
         there = [name for name, value in content.items() if _is_state_dict(value)]
     if len(there) > 1:
@@ -65,6 +65,14 @@ def _wrapper(content: Any, file: Path) -> str | None:
             f"is meant: {ELSEWHERE.replace('its state_dict', 'that one alone')}"
         )
     return there[0] if there else None
+
+
+def _holds_arrays(value: Any) -> bool:
+    import torch
+
+    if not isinstance(value, dict):
+        return False
+    return any(isinstance(one, torch.Tensor) or _holds_arrays(one) for one in value.values())
 
 
 def _is_state_dict(value: Any) -> bool:

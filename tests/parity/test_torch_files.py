@@ -27,10 +27,10 @@ class Malicious:
 @pytest.mark.parametrize("wrapper", [None, "state_dict", "model_state_dict", "model", "module", "net"])
 def test_a_state_dict_in_either_precision(tmp_path, wrapper):
     state = {"a": torch.arange(6.0).reshape(2, 3), "b": torch.ones(2, dtype=torch.bfloat16)}
-    kept = {wrapper: state, "optimizer": {"state": {0: torch.ones(2)}}, "epoch": 3}
+    kept = {wrapper: state, "optimizer": {"state": {0: torch.ones(2)}}, "args": {"model": {"width": 3}}}
     torch.save(state if wrapper is None else kept, tmp_path / "model.pt")
     file = read_weights(tmp_path / "model.pt")
-    left = f"{wrapper!r} in model.pt is taken; left are 'optimizer', 'epoch'"
+    left = f"{wrapper!r} in model.pt is taken; left are 'optimizer', 'args'"
     assert file.notes == (() if wrapper is None else (left,))
     found = file.arrays
     np.testing.assert_array_equal(found["a"], state["a"].numpy())
@@ -61,8 +61,13 @@ def test_code_in_a_file_is_not_run(tmp_path):
 
 def test_which_weights_are_meant_is_not_guessed(tmp_path):
     state = {"a": torch.ones(2)}
-    torch.save({"model": state, "ema": state}, tmp_path / "w.pt")
-    assert read_weights(tmp_path / "w.pt").notes == ("'model' in w.pt is taken; left are 'ema'",)
+    for kept, left in (
+        ({"model": state, "ema": state}, "ema"),
+        ({"module": state, "model": {"w": 3}}, "model"),
+    ):
+        torch.save(kept, tmp_path / "w.pt")
+        taken = next(iter(kept))
+        assert read_weights(tmp_path / "w.pt").notes == (f"{taken!r} in w.pt is taken; left are {left!r}",)
     for names in (("model", "state_dict"), ("net", "ema")):
         torch.save(dict.fromkeys(names, state), tmp_path / "w.pt")
         with pytest.raises(ValueError, match=r"several sets of weights, '.*', and does not say which"):

@@ -226,6 +226,7 @@ def test_a_model_keeps_what_it_says_of_itself_as_folder_and_as_file(tmp_path):
     ("name", "message"),
     [
         ("model.pt", "looks like a file"),
+        ("model.safetensor", "looks like a file"),
         ("notes.txt", "notes.txt is there already, and nothing is written over"),
         ("old.safetensors", "old.safetensors is there already"),
         ("dangling", "dangling is there already"),
