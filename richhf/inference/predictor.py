@@ -19,7 +19,7 @@ from richhf.inference.pictures import quiet_decoding
 from richhf.inference.predictions import KINDS, asked_outputs, read_prediction
 from richhf.inference.reward import Score, score_pixels
 from richhf.inference.vocabulary import Vocabulary
-from richhf.models.convolution import WINOGRAD
+from richhf.models.choices import CPU
 from richhf.models.model import RichFeedbackModel
 from richhf.pretrained.native import NativeModel, Settings, describe_model
 
@@ -219,11 +219,11 @@ def quickest(model: RichFeedbackModel) -> RichFeedbackModel:
     """The same model as the default device computes it quickest.
 
     CPUs: in float32, which is as precise at least, as they have no units for 16 bits that are any faster; and
-    large convolutions by Winograd's algorithm, the same to rounding.
+    with `RAHFConfig.optimize_for`, the same to rounding.
     """
     if jax.default_backend() != "cpu":
         return model
-    config = dataclasses.replace(model.config, dtype="float32", convolution=WINOGRAD)
+    config = dataclasses.replace(model.config, dtype="float32", optimize_for=CPU)
     return dataclasses.replace(model, config=config)
 
 

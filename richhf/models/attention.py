@@ -7,11 +7,15 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax import lax
 from jaxtyping import Array, Bool, Float, Int
 
+from richhf.models.choices import ANY, CPU
 from richhf.models.layers import BY_HEAD, Dense, Initializer, constrain, lecun_normal, with_axes
 
 MASKED = -1e9
+MOST_WEIGHTS = 3 << 19
+"""So many at once stay in a processor's cache, 6 MiB in float32."""
 
 
 def padding_bias(mask: Bool[Array, "b m"]) -> Float[Array, "b 1 1 m"]:
@@ -41,6 +45,7 @@ class MultiHeadAttention(nn.Module):
         use_bias: biases on all four projections (ViT) or on none (T5).
         scaled: divides the logits by sqrt(head_width) (ViT); T5 leaves them unscaled and starts its query
             kernel smaller by as much.
+        optimize_for: "any", or "cpu": many weights are made and used by groups of heads.
     """
 
     num_heads: int
@@ -48,6 +53,7 @@ class MultiHeadAttention(nn.Module):
     features: int
     use_bias: bool = True
     scaled: bool = True
+    optimize_for: str = ANY
     dtype: Any = jnp.float32
     param_dtype: Any = jnp.float32
 
@@ -107,16 +113,50 @@ class MultiHeadAttention(nn.Module):
         query = self._split(self.query(x))
         if self.scaled:
             query = query * self.head_width**-0.5
-        logits = jnp.einsum("bhqc,bhmc->bhqm", query, keys, preferred_element_type=jnp.float32)
-        if bias is not None:
-            logits = logits + bias
-        weights = jax.nn.softmax(logits, axis=-1).astype(self.dtype)
-        mixed = jnp.einsum("bhqm,bhmc->bhqc", weights, values)
+        mixed = self._mix(query, keys, values, bias)
         return self.out(mixed.transpose(0, 2, 1, 3).reshape(*x.shape[:2], -1))
+
+    def _mix(
+        self,
+        query: Float[Array, "b h q c"],
+        keys: Float[Array, "b h m c"],
+        values: Float[Array, "b h m c"],
+        bias: Float[Array, "#b #h #q #m"] | None,
+    ) -> Float[Array, "b h q c"]:
+        if self.optimize_for == CPU and query.shape[2] > 1:
+            weights = math.prod(query.shape[:3]) * keys.shape[2]
+            groups = min(self.num_heads, math.ceil(weights / MOST_WEIGHTS))
+            groups = next(n for n in range(groups, self.num_heads + 1) if self.num_heads % n == 0)
+        else:
+            groups = 1
+        if groups == 1:
+            return mix(query, keys, values, bias)
+        if bias is not None:
+            bias = jnp.broadcast_to(bias, (bias.shape[0], self.num_heads, *bias.shape[2:]))
+
+        def split(x: Array) -> Array:
+            return jnp.moveaxis(x.reshape(x.shape[0], groups, -1, *x.shape[2:]), 1, 0)
+
+        parts = jax.tree.map(split, (query, keys, values, bias))
+        return jnp.moveaxis(lax.map(lambda part: mix(*part), parts), 0, 1).reshape(query.shape)
 
     def to_self(self, x: Float[Array, "b q d"], bias: Array | None = None) -> Float[Array, "b q e"]:
         """Self-attention."""
         return self(x, *self.keys_values(x), bias)
+
+
+def mix(
+    query: Float[Array, "b h q c"],
+    keys: Float[Array, "b h m c"],
+    values: Float[Array, "b h m c"],
+    bias: Float[Array, "#b #h #q #m"] | None,
+) -> Float[Array, "b h q c"]:
+    """Values mixed by the softmax, in float32, of how well their keys go with each query."""
+    logits = jnp.einsum("bhqc,bhmc->bhqm", query, keys, preferred_element_type=jnp.float32)
+    if bias is not None:
+        logits = logits + bias
+    weights = jax.nn.softmax(logits, axis=-1).astype(values.dtype)
+    return jnp.einsum("bhqm,bhmc->bhqc", weights, values)
 
 
 def relative_position_buckets(

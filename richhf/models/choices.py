@@ -1,7 +1,12 @@
-"""Checks of configuration values that must be one of a few names."""
+"""Configuration values that must be one of a few names."""
 
 import difflib
 from collections.abc import Sequence
+
+ANY = "any"
+CPU = "cpu"
+PROCESSORS = (ANY, CPU)
+"""What computation is optimized for: the function is the same, to rounding."""
 
 
 def check_choice(field: str, value: str, options: Sequence[str]) -> None:

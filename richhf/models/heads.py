@@ -13,8 +13,8 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from richhf.models.choices import check_choice
-from richhf.models.convolution import CONV_AXES, DIRECT, Conv, UpConv
+from richhf.models.choices import ANY, check_choice
+from richhf.models.convolution import CONV_AXES, Conv, UpConv
 from richhf.models.layers import Dense, RMSNorm
 
 FLATTEN = "flatten"
@@ -103,7 +103,7 @@ class ResidualBlock(nn.Module):
 
     convs: int
     eps: float
-    convolution: str = DIRECT
+    optimize_for: str = ANY
     dtype: Any = jnp.float32
     param_dtype: Any = jnp.float32
 
@@ -113,7 +113,7 @@ class ResidualBlock(nn.Module):
         types = {"dtype": self.dtype, "param_dtype": self.param_dtype}
         y = x
         for i in range(self.convs):
-            conv = Conv(x.shape[-1], method=self.convolution, name=f"conv_{i}", **types)
+            conv = Conv(x.shape[-1], optimize_for=self.optimize_for, name=f"conv_{i}", **types)
             y = conv(jax.nn.relu(y) if i else y)
             y = RMSNorm(self.eps, "conv_out", name=f"norm_{i}", **types)(y)
         return jax.nn.relu(x + y)
@@ -125,12 +125,12 @@ class HeatmapHead(nn.Module):
     Attributes:
         config: its layout.
         remat: keeps only the input of each residual block for gradients.
-        convolution: how its 3x3 convolutions are computed (`Conv.method`).
+        optimize_for: what its convolutions are optimized for (`choices.PROCESSORS`).
     """
 
     config: HeatmapHeadConfig
     remat: bool = False
-    convolution: str = DIRECT
+    optimize_for: str = ANY
     dtype: Any = jnp.float32
     param_dtype: Any = jnp.float32
 
@@ -138,19 +138,18 @@ class HeatmapHead(nn.Module):
     def __call__(self, x: Float[Array, "b h w c"]) -> Float[Array, "b h2 w2"]:
         """Predicts maps; their side is `HeatmapHeadConfig.map_size` of the feature map's."""
         config, types = self.config, {"dtype": self.dtype, "param_dtype": self.param_dtype}
-        residual_block, method = nn.remat(ResidualBlock) if self.remat else ResidualBlock, self.convolution
+        residual_block = nn.remat(ResidualBlock) if self.remat else ResidualBlock
+        how = types | {"optimize_for": self.optimize_for}
         for i, width in enumerate(config.conv_widths):
-            x = Conv(width, method=method, name=f"conv_{i}", **types)(x)
+            x = Conv(width, name=f"conv_{i}", **how)(x)
             x = NormAndReLU(config.norm_before_relu, config.eps, name=f"conv_{i}_post", **types)(x)
         for i, width in enumerate(config.deconv_widths):
-            x = UpConv(width, name=f"deconv_{i}", **types)(x)
+            x = UpConv(width, name=f"deconv_{i}", **how)(x)
             x = NormAndReLU(True, config.eps, name=f"deconv_{i}_post", **types)(x)
             if config.residual_convs:
-                block = residual_block(
-                    config.residual_convs, config.eps, method, name=f"residual_{i}", **types
-                )
+                block = residual_block(config.residual_convs, config.eps, name=f"residual_{i}", **how)
                 x = block(x)
-        x = jax.nn.relu(Conv(config.final_width, method=method, name="final", **types)(x))
+        x = jax.nn.relu(Conv(config.final_width, name="final", **how)(x))
         start = math.log(config.initial_value / (1 - config.initial_value))
         logits = Conv(
             1,

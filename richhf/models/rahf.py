@@ -12,8 +12,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int, UInt8
 
 from richhf.feedback import AUGMENTED_PROMPT, HEATMAPS, KEYWORDS, MULTI_HEAD, OUTPUTS, SCORES, VARIANTS
-from richhf.models.choices import check_choice
-from richhf.models.convolution import DIRECT, WINOGRAD
+from richhf.models.choices import ANY, CPU, PROCESSORS, check_choice
 from richhf.models.heads import HeatmapHead, HeatmapHeadConfig, ScoreHead, ScoreHeadConfig
 from richhf.models.layers import Dense
 from richhf.models.stack import StackOptions
@@ -57,8 +56,8 @@ class RAHFConfig:
             ViT's blocks, T5's layers and the heatmap heads' residual blocks only the input is kept.
         scan_layers: runs ViT's blocks and T5's layers by a scan, which compiles sooner; the parameters are
             then stacked (`richhf.models.stack_layers`).
-        convolution: how the heatmap heads' 3x3 convolutions are computed: "direct", or "winograd", the same
-            to rounding and faster on CPUs, in float32 (`Conv.method`). The parameters are the same.
+        optimize_for: "any", or "cpu": convolutions and attention computed as is quickest there, the same to
+            rounding, in float32. The parameters are the same.
     """
 
     variant: str = MULTI_HEAD
@@ -74,7 +73,7 @@ class RAHFConfig:
     param_dtype: str = "float32"
     remat: str = NO_REMAT
     scan_layers: bool = False
-    convolution: str = DIRECT
+    optimize_for: str = ANY
 
     def __post_init__(self):
         check_choice("RAHFConfig.variant", self.variant, VARIANTS)
@@ -87,11 +86,11 @@ class RAHFConfig:
                 "RAHFConfig.encode_class_token is on, but the ViT has no class token; set "
                 "ViTConfig.class_token, or leave both off."
             )
-        check_choice("RAHFConfig.convolution", self.convolution, (DIRECT, WINOGRAD))
-        if self.convolution == WINOGRAD and self.dtype != "float32":
+        check_choice("RAHFConfig.optimize_for", self.optimize_for, PROCESSORS)
+        if self.optimize_for == CPU and self.dtype != "float32":
             raise ValueError(
-                f"RAHFConfig.convolution is {WINOGRAD!r} and dtype {self.dtype!r}; Winograd's sums lose too "
-                f"much below float32. Set dtype to 'float32' or convolution to {DIRECT!r}."
+                f"RAHFConfig.optimize_for is {CPU!r} and dtype {self.dtype!r}; Winograd's sums lose too much "
+                f"below float32. Set dtype to 'float32' or optimize_for to {ANY!r}."
             )
 
     @property
@@ -166,18 +165,18 @@ class RAHF(nn.Module):
         config = self.config
         types = {"dtype": jnp.dtype(config.dtype), "param_dtype": jnp.dtype(config.param_dtype)}
         remat = config.remat == BLOCKS
-        stack = StackOptions(remat=remat, scan=config.scan_layers)
+        stack = StackOptions(remat, config.scan_layers, config.optimize_for)
         self.vit = ViT(config.vit, stack, **types)
         self.visual_token_projection = Dense(config.t5.d_model, ("joined_kv", "embed"), **types)
         self.t5 = T5(config.t5, stack, **types)
         if config.variant == MULTI_HEAD:
             self.heatmap_heads = {
-                name: HeatmapHead(config.heatmap_head, remat, config.convolution, **types)
+                name: HeatmapHead(config.heatmap_head, remat, config.optimize_for, **types)
                 for name in HEATMAPS
             }
             self.score_heads = {name: ScoreHead(config.score_head, **types) for name in SCORES}
         else:
-            self.heatmap_head = HeatmapHead(config.heatmap_head, remat, config.convolution, **types)
+            self.heatmap_head = HeatmapHead(config.heatmap_head, remat, config.optimize_for, **types)
             self.score_head = ScoreHead(config.score_head, **types)
         param_dtype = types["param_dtype"]
         if config.word_head:

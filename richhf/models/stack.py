@@ -13,6 +13,8 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
+from richhf.models.choices import ANY
+
 LAYERS_AXIS = "layers"
 STACKED = ("blocks", "layers")
 """Modules whose parameters a scan stacks; one by one they are `block_0`, `layers_0` and so on."""
@@ -27,10 +29,12 @@ class StackOptions:
     Attributes:
         remat: keeps only the input of each layer for the backward pass and computes the rest again.
         scan: runs the layers by a scan over stacked parameters.
+        optimize_for: what their attention is optimized for (`choices.PROCESSORS`).
     """
 
     remat: bool = False
     scan: bool = False
+    optimize_for: str = ANY
 
 
 def make_layers(make: Callable[[int], nn.Module], depth: int, options: StackOptions) -> Any:

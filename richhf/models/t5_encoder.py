@@ -7,6 +7,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float
 
 from richhf.models.attention import padding_bias
+from richhf.models.choices import ANY
 from richhf.models.layers import STREAM, RMSNorm, constrain
 from richhf.models.stack import StackOptions, make_layers, run_layers
 from richhf.models.t5_layers import T5MLP, T5Config, t5_attention, t5_position_bias
@@ -16,6 +17,7 @@ class EncoderLayer(nn.Module):
     """Self-attention and MLP."""
 
     config: T5Config
+    optimize_for: str = ANY
     dtype: Any = jnp.float32
     param_dtype: Any = jnp.float32
 
@@ -23,7 +25,7 @@ class EncoderLayer(nn.Module):
         """Makes the parts."""
         types = {"dtype": self.dtype, "param_dtype": self.param_dtype}
         self.norm = RMSNorm(self.config.eps, **types)
-        self.attention = t5_attention(self.config, **types)
+        self.attention = t5_attention(self.config, optimize_for=self.optimize_for, **types)
         self.mlp = T5MLP(self.config, **types)
         self.dropout = nn.Dropout(self.config.dropout)
 
@@ -52,8 +54,10 @@ class Encoder(nn.Module):
         """Makes the parts."""
         config, types = self.config, {"dtype": self.dtype, "param_dtype": self.param_dtype}
         self.position_bias = t5_position_bias(config, True, self.param_dtype)
-        depth = config.encoder_layers
-        self.layers = make_layers(lambda _: EncoderLayer(config, **types), depth, self.options)
+        depth, options = config.encoder_layers, self.options
+        self.layers = make_layers(
+            lambda _: EncoderLayer(config, options.optimize_for, **types), depth, options
+        )
         self.norm = RMSNorm(config.eps, **types)
         self.dropout = nn.Dropout(config.dropout)
 

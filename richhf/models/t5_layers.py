@@ -9,7 +9,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from richhf.models.attention import MultiHeadAttention, RelativePositionBias
-from richhf.models.choices import check_choice
+from richhf.models.choices import ANY, check_choice
 from richhf.models.layers import HIDDEN, Dense, RMSNorm, constrain
 
 RELU = "relu"
@@ -61,7 +61,9 @@ class T5Config:
         check_choice("T5Config.mlp", self.mlp, (RELU, GATED_GELU))
 
 
-def t5_attention(config: T5Config, dtype: Any, param_dtype: Any) -> MultiHeadAttention:
+def t5_attention(
+    config: T5Config, dtype: Any, param_dtype: Any, optimize_for: str = ANY
+) -> MultiHeadAttention:
     """Attention with a config's sizes."""
     return MultiHeadAttention(
         config.num_heads,
@@ -69,6 +71,7 @@ def t5_attention(config: T5Config, dtype: Any, param_dtype: Any) -> MultiHeadAtt
         config.d_model,
         use_bias=False,
         scaled=config.scaled_attention,
+        optimize_for=optimize_for,
         dtype=dtype,
         param_dtype=param_dtype,
     )

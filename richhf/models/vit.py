@@ -11,6 +11,7 @@ import numpy as np
 from jaxtyping import Array, Float
 
 from richhf.models.attention import MultiHeadAttention
+from richhf.models.choices import ANY
 from richhf.models.convolution import Conv
 from richhf.models.layers import HIDDEN, STREAM, Dense, LayerNorm, constrain, with_axes
 from richhf.models.stack import StackOptions, make_layers, run_layers
@@ -142,6 +143,7 @@ class ViTBlock(nn.Module):
     """Pre-norm attention and MLP, each with a residual."""
 
     config: ViTConfig
+    optimize_for: str = ANY
     dtype: Any = jnp.float32
     param_dtype: Any = jnp.float32
 
@@ -152,7 +154,14 @@ class ViTBlock(nn.Module):
         dropout = nn.Dropout(config.dropout, deterministic=not train)
         y = LayerNorm(config.eps, name="attention_norm", **types)(x)
         head_width = config.width // config.num_heads
-        attention = MultiHeadAttention(config.num_heads, head_width, config.width, name="attention", **types)
+        attention = MultiHeadAttention(
+            config.num_heads,
+            head_width,
+            config.width,
+            optimize_for=self.optimize_for,
+            name="attention",
+            **types,
+        )
         x = x + dropout(attention.to_self(y))
         y = LayerNorm(config.eps, name="mlp_norm", **types)(x)
         y = constrain(Dense(config.mlp_width, ("embed", "mlp"), name="mlp_in", **types)(y), HIDDEN)
@@ -219,7 +228,8 @@ class ViT(nn.Module):
             return block(x, train=train), entry
 
         def make(i: int) -> ViTBlock:
-            return ViTBlock(config, name="blocks" if self.options.scan else f"block_{i}", **types)
+            name = "blocks" if self.options.scan else f"block_{i}"
+            return ViTBlock(config, self.options.optimize_for, name=name, **types)
 
         blocks = make_layers(make, config.depth, self.options)
         x, _ = run_layers(blocks, encode, x, depth=config.depth, options=self.options)

@@ -97,7 +97,7 @@ def make_parts(pair: Pair, keyword_length: int) -> dict[str, tuple[Run, Run]]:
     features = jnp.asarray(np.asarray(maps.permute(0, 2, 3, 1)))
     kept = our_seen if config.encode_class_token else our_seen[:, 1:]
     heads = {
-        "heatmap head": (HeatmapHead(config.heatmap_head, convolution=config.convolution), "heatmap_head"),
+        "heatmap head": (HeatmapHead(config.heatmap_head, optimize_for=config.optimize_for), "heatmap_head"),
         "score head": (ScoreHead(config.score_head), "score_head"),
     }
 

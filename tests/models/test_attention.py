@@ -1,9 +1,12 @@
+import functools
+
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from richhf.models import attention
 from richhf.models.attention import (
     MASKED,
     MultiHeadAttention,
@@ -13,6 +16,7 @@ from richhf.models.attention import (
     padding_bias,
     relative_position_buckets,
 )
+from richhf.models.choices import PROCESSORS
 
 # By hand from Raffel et al. 2020: 32 buckets, distances up to 128. The encoder has 16 for each sign: 8 exact
 # ones, then 8 + floor(8 * log(x / 8) / log(16)); the decoder has 16 exact ones, then
@@ -47,6 +51,21 @@ def test_masks_are_the_documented_matrices():
     np.testing.assert_array_equal(causal_bias(3)[0, 0], causal)
     bias = padding_bias(jnp.array([[True, False]]))
     np.testing.assert_array_equal(bias, [[[[0, MASKED]]]])
+
+
+@pytest.mark.parametrize("bias_shape", [None, (1, 6, 5, 5), (2, 1, 1, 5)])
+def test_attention_by_groups_of_heads_is_the_same(random_variables, monkeypatch, bias_shape):
+    monkeypatch.setattr(attention, "MOST_WEIGHTS", 2 * 5 * 5 * 2)  # two heads of both rows
+    rng = np.random.default_rng(0)
+    x = jnp.asarray(rng.normal(size=(2, 5, 12)), jnp.float32)
+    bias = None if bias_shape is None else jnp.asarray(rng.normal(size=bias_shape), jnp.float32)
+    plain, grouped = (MultiHeadAttention(6, 2, 12, optimize_for=name) for name in PROCESSORS)
+    params = random_variables(plain, x, method=MultiHeadAttention.to_self)
+    run, run_grouped = (
+        jax.jit(functools.partial(one.apply, method=MultiHeadAttention.to_self)) for one in (plain, grouped)
+    )
+    np.testing.assert_allclose(run_grouped(params, x, bias), run(params, x, bias), atol=1e-6)
+    assert "tensor<3x2x2x5x2xf32>" in run_grouped.lower(params, x, bias).as_text()
 
 
 def test_attention_equals_a_loop_over_heads(random_variables):

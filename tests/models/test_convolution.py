@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 from jax import lax
 
+from richhf.models.choices import CPU
 from richhf.models.convolution import Conv, UpConv
 
 
@@ -22,6 +23,16 @@ def test_up_conv_is_a_convolution_over_the_zero_filled_map(random_variables, hei
     )
     wanted = np.asarray(wanted) + np.asarray(params["params"]["bias"])
     np.testing.assert_allclose(jax.jit(module.apply)(params, x), wanted, atol=1e-5)
+
+
+@pytest.mark.parametrize("height", [97, 128])
+def test_up_conv_in_strips_is_the_same(random_variables, height):
+    x = jnp.asarray(np.random.default_rng(0).normal(size=(2, height, 100, 3)), jnp.float32)
+    params = random_variables(UpConv(4), x)
+    wanted = jax.jit(UpConv(4).apply)(params, x)
+    found = jax.jit(UpConv(4, optimize_for=CPU).apply)
+    np.testing.assert_allclose(found(params, x), wanted, atol=1e-5)
+    assert "while" in found.lower(params, x).as_text()
 
 
 def test_up_conv_spreads_a_pixel_by_the_turned_kernel():

@@ -5,7 +5,7 @@ import pytest
 from jax import lax
 
 from richhf.models import winograd
-from richhf.models.convolution import WINOGRAD
+from richhf.models.choices import CPU
 from richhf.models.heads import HeatmapHead, HeatmapHeadConfig
 from richhf.models.rahf import RAHFConfig
 
@@ -30,7 +30,7 @@ def test_it_is_the_direct_convolution(shape, features):
 def test_a_whole_head_is_the_same_to_rounding():
     config = HeatmapHeadConfig(conv_widths=(8,), deconv_widths=(16, 8), final_width=8)
     x = jnp.asarray(draw(2, 16, 16, 8))
-    direct, quick = HeatmapHead(config), HeatmapHead(config, convolution=WINOGRAD)
+    direct, quick = HeatmapHead(config), HeatmapHead(config, optimize_for=CPU)
     variables = direct.init(jax.random.key(0), x)
     assert jax.tree.structure(variables) == jax.tree.structure(quick.init(jax.random.key(0), x))
     wanted, found = jax.jit(direct.apply)(variables, x), jax.jit(quick.apply)(variables, x)
@@ -44,5 +44,5 @@ def test_small_maps_are_left_to_the_direct_convolution():
 
 
 def test_only_in_float32():
-    with pytest.raises(ValueError, match=r"Set dtype to 'float32' or convolution to 'direct'"):
-        RAHFConfig(convolution=WINOGRAD, dtype="bfloat16")
+    with pytest.raises(ValueError, match=r"Set dtype to 'float32' or optimize_for to 'any'"):
+        RAHFConfig(optimize_for=CPU, dtype="bfloat16")
