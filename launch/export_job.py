@@ -22,9 +22,9 @@ from richhf.inference.thresholds import calibrate_on_records
 from richhf.models.batch_spec import batch_spec
 from richhf.models.choices import check_choice
 from richhf.pretrained.native import NativeModel, Settings, is_native, read_model
-from richhf.training.checkpoints import SUBFOLDER
 from richhf.training.partitioning import Partitioner
 from richhf.training.programs import param_target
+from richhf.training.saved_params import SUBFOLDER
 
 METRICS_FILE, METRICS_TABLES = "metrics.json", "metrics.md"
 
@@ -78,6 +78,7 @@ def export_job(
         )
     else:
         weights = find_weights(checkpoint, step)
+        check_apart(export_dir, weights, within=False)
         if weights.parent.name == SUBFOLDER:
             check_apart(export_dir, run_folder(weights))
         native = read_run(

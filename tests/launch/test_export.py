@@ -14,9 +14,9 @@ from richhf.pretrained.native import read_model
 WRONG = {
     "--gin.FORMAT=stable_hlo": "Did you mean 'stablehlo'",
     "--gin.EXPORT_DIR={run}": "is what is to be exported",
-    "--gin.EXPORT_DIR={run}/exported": "lies in what is to be exported",
+    "--gin.EXPORT_DIR={run}/checkpoints/1/exported": "lies in what is to be exported",
     "--gin.EXPORT_DIR={run}/..": "holds what is to be exported",
-    "--gin.EXPORT_DIR={run}/vocabulary.model": "lies in what",
+    "--gin.EXPORT_DIR={run}/vocabulary.model": "is a file; expected the folder",
     "--gin.MODEL_DIR={run}/nowhere": "no checkpoint in",
     "--gin.CHECKPOINT_STEP=7": "7",
     "--gin.CALIBRATE_ON={run}/nowhere": "does not exist",
@@ -104,10 +104,14 @@ def test_a_format_whose_tools_are_missing_is_told_before_anything_is_read(
     assert not (tmp_path / "exported").exists()
 
 
-def test_one_step_of_a_run_is_not_exported_into_the_run(made_run, export, tmp_path, capsys):
+def test_an_export_into_a_run_spares_what_is_exported(made_run, export, tmp_path, capsys):
     made_run()
     (tmp_path / "link").symlink_to(tmp_path / "run", target_is_directory=True)
-    step = next((tmp_path / "run/checkpoints").glob("[0-9]*"))
-    for folder in (tmp_path / "run/exported", tmp_path / "link/exported"):
+    (step,) = (tmp_path / "run/checkpoints").glob("[0-9]*")
+    wrong = {step / "exported": "lies in", tmp_path / "link": "is", tmp_path / "link/checkpoints": "holds"}
+    for folder, how in wrong.items():
         assert export("native", f"--gin.CHECKPOINT={step}", f"--gin.EXPORT_DIR={folder}") == 2
-        assert "lies in what is to be exported" in capsys.readouterr().err
+        assert f"{how} what is to be exported" in capsys.readouterr().err
+    assert export("native", name="run/exported") == 0
+    assert richhf.load(tmp_path / "run/exported").settings.provenance["step"] == 1
+    assert step.is_dir()
