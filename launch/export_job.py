@@ -46,8 +46,8 @@ def export_job(
     Args:
       model: the `RichFeedbackModel` that was trained; not needed for a native folder.
       checkpoint: a run's folder, one step's, or a native model folder.
-      export_dir: a new or empty folder, or an export with no other files in it, which is replaced; apart
-        from the checkpoint and its run.
+      export_dir: a new or empty folder, or an export with no other files in it, which is replaced;
+        neither over the checkpoint or its run, nor among the run's checkpoints.
       file_format: `native`, `stablehlo`, `saved_model` or `onnx`.
       task_feature_lengths: as in training; not needed for a native folder.
       step: which step of the run; None: the latest.
@@ -78,9 +78,11 @@ def export_job(
         )
     else:
         weights = find_weights(checkpoint, step)
-        check_apart(export_dir, weights, within=False)
         if weights.parent.name == SUBFOLDER:
             check_apart(export_dir, run_folder(weights))
+            check_apart(export_dir, weights.parent, may_lie_in=False)
+        else:
+            check_apart(export_dir, weights, may_lie_in=False)
         native = read_run(
             model,
             weights,

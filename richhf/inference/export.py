@@ -1,5 +1,6 @@
 """A model written in a format that others run, and checked against the model itself before it is there."""
 
+import dataclasses
 import os
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -13,7 +14,7 @@ from richhf.inference.export_saved_model import read_saved_model, write_saved_mo
 from richhf.inference.export_signature import ARRAYS, Predict, jax_predict, need, random_inputs
 from richhf.inference.export_stablehlo import read_stablehlo, write_stablehlo
 from richhf.inference.model_card import model_card
-from richhf.models.choices import check_choice
+from richhf.models.choices import ANY, check_choice
 from richhf.pretrained.native import NativeModel, read_model, write_model
 
 LIMIT = 1e-3
@@ -62,6 +63,9 @@ def export_model(native: NativeModel, folder: str | os.PathLike, file_format: st
     write, read = FORMATS[file_format]
     check_installed(file_format)
     check_replaceable(folder)
+    # What it will be computed on is not known, nor how many images at once.
+    config = dataclasses.replace(native.model.config, optimize_for=ANY)
+    native = dataclasses.replace(native, model=dataclasses.replace(native.model, config=config))
     with atomic_folder(folder) as temporary:
         write(temporary, native)
         inputs = random_inputs(native, 2)

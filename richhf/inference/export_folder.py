@@ -64,12 +64,12 @@ def check_replaceable(folder: str | os.PathLike) -> None:
             )
 
 
-def check_apart(folder: str | os.PathLike, source: str | os.PathLike, *, within: bool = True) -> None:
-    """Raises ValueError where an export would replace what it is made from, or lie in it if not `within`."""
+def check_apart(folder: str | os.PathLike, source: str | os.PathLike, *, may_lie_in: bool = True) -> None:
+    """Raises ValueError where an export would replace what it is made from, or lie in it unless it may."""
     ours, theirs = Path(folder).resolve(), Path(source).resolve()
     if ours == theirs:
         how = "is"
-    elif theirs in ours.parents and not within:
+    elif theirs in ours.parents and not may_lie_in:
         how = "lies in"
     elif ours in theirs.parents:
         how = "holds"

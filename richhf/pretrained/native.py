@@ -35,6 +35,10 @@ from richhf.pretrained.tensor_file import read_tensors, write_tensors
 
 CONFIG, WEIGHTS, VOCABULARY, CARD = "config.json", "model.safetensors", "vocabulary.model", "README.md"
 FORMAT_NAME, FORMAT = "richhf", 1
+COMPUTED = "optimize_for"
+"""The field of `RAHFConfig` that says how it is computed, and nothing of which model it is."""
+COMPUTED_ONCE = "convolution"
+"""What stood there for it in folders and runs of before."""
 _LISTED = 12
 
 
@@ -166,6 +170,8 @@ def read_model(folder: str | os.PathLike) -> NativeModel:
 
 def describe_model(model: RichFeedbackModel, settings: Settings) -> dict[str, Any]:
     """What `config.json` says of a model, its checksums left out."""
+    network = config_to_json(model.config)
+    del network[COMPUTED]
     return {
         "format": FORMAT_NAME,
         "format_version": FORMAT,
@@ -177,7 +183,7 @@ def describe_model(model: RichFeedbackModel, settings: Settings) -> dict[str, An
         "eos_id": model.eos_id,
         "thresholds": dict(settings.thresholds),
         "provenance": dict(settings.provenance),
-        "model": config_to_json(model.config),
+        "model": network,
     }
 
 
@@ -206,8 +212,11 @@ def read_description(config: Any, path: str | os.PathLike) -> tuple[RichFeedback
     for name in ("prompt_length", "keyword_length"):
         if config[name] < 1:
             raise ValueError(f"{path}: {name} is {config[name]}; expected 1 or more.")
+    values = config.get("model")
+    if isinstance(values, Mapping):
+        values = {name: value for name, value in values.items() if name != COMPUTED_ONCE}
     try:
-        network = config_from_json(RAHFConfig, config.get("model"))
+        network = config_from_json(RAHFConfig, values)
     except ValueError as error:
         raise ValueError(f"{path}: {error}") from error
     shown = {"variant": network.variant, "image_size": network.vit.image_size}

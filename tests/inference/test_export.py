@@ -23,6 +23,7 @@ from richhf.models import (
     ViTConfig,
     stack_layers,
 )
+from richhf.models.choices import CPU
 from richhf.pretrained.native import NativeModel, Settings, parameter_shapes, read_model
 
 CONFIG = RAHFConfig(
@@ -172,7 +173,7 @@ def test_an_export_replaces_an_export_and_nothing_else(models, tmp_path):
     assert export_model(native, folder, "native") == 0.0
     assert read_model(folder).model == native.model
     assert "step: 3" in (folder / "README.md").read_text()
-    export_model(native, folder, "stablehlo")
+    export_model(make_model(**VARIANTS["multi_head"], optimize_for=CPU), folder, "stablehlo")
     assert sorted(path.name for path in folder.iterdir()) == [
         *("model.stablehlo", "signature.json", "vocabulary.model", "weights.npz"),
     ]

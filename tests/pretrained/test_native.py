@@ -19,8 +19,18 @@ from richhf.models import (
     ViTConfig,
     stack_layers,
 )
+from richhf.models.choices import CPU
 from richhf.pretrained.model_config import config_from_json, config_to_json
-from richhf.pretrained.native import NativeModel, Settings, parameter_shapes, read_model, write_model
+from richhf.pretrained.native import (
+    COMPUTED,
+    NativeModel,
+    Settings,
+    describe_model,
+    parameter_shapes,
+    read_description,
+    read_model,
+    write_model,
+)
 
 SUMMED = ("model.safetensors", "vocabulary.model")
 CONFIG = RAHFConfig(
@@ -91,10 +101,20 @@ def test_weights_of_another_width_become_the_models(tmp_path):
 
 def test_every_default_is_written_out(folder):
     sizes = json.loads((folder / "config.json").read_text())["model"]
-    names = [field.name for field in dataclasses.fields(RAHFConfig)]
+    names = [field.name for field in dataclasses.fields(RAHFConfig) if field.name != COMPUTED]
     assert list(sizes) == names
     assert sizes["t5"]["relative_max_distance"] == T5Config().relative_max_distance
     assert config_from_json(RAHFConfig, json.loads(json.dumps(config_to_json(CONFIG)))) == CONFIG
+
+
+def test_how_a_model_is_computed_is_no_part_of_it(folder):
+    """Folders of before name it otherwise."""
+    model, settings = read_model(folder).model, read_model(folder).settings
+    config = json.loads((folder / "config.json").read_text())
+    old = config | {"model": config["model"] | {"convolution": "winograd"}}
+    assert read_description(old, "x")[0] == model
+    quick = dataclasses.replace(model, config=dataclasses.replace(model.config, optimize_for=CPU))
+    assert describe_model(quick, settings) == describe_model(model, settings)
 
 
 def test_writing_again_replaces_the_model_and_leaves_other_files(folder):
