@@ -60,4 +60,5 @@ def _fit(picture: Image.Image, largest: int) -> Image.Image:
 
 
 def _jpeg(picture: Image.Image) -> str:
-    return data_uri(picture, "jpeg", quality=90, subsampling=0, optimize=True)
+    # Not optimize=True: Pillow then needs the whole file in one buffer, too small a one for noise.
+    return data_uri(picture, "jpeg", quality=90, subsampling=0)

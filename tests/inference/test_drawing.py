@@ -52,6 +52,11 @@ def test_pictures_are_brought_to_a_fitting_size(size, shown):
     assert max(backdrop.size) <= max(MIN_SIDE, 200)
 
 
+def test_noise_fits_in_a_page():
+    noise = Image.fromarray(np.random.default_rng(0).integers(0, 256, (400, 500, 3)).astype(np.uint8))
+    assert opened(picture_uri(noise)).size == (384, 307)
+
+
 def test_a_layer_keeps_its_transparency():
     heatmap = np.zeros((64, 64), np.float32)
     heatmap[:, 32:] = 1.0
