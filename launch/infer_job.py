@@ -19,7 +19,7 @@ from richhf.inference.bulk import Bulk
 from richhf.inference.encoder import Encoder
 from richhf.inference.inputs import Input, describe_inputs
 from richhf.inference.listing import find_inputs
-from richhf.inference.manifest import claim_folder, describe, weights_digest
+from richhf.inference.manifest import check_apart, claim_folder, describe, weights_digest
 from richhf.inference.pictures import MAX_PIXELS
 from richhf.inference.predictions import KINDS, output_names
 from richhf.inference.shards import PARQUET, SUMMARY, ShardWriter
@@ -103,7 +103,7 @@ def infer_job(
         see_prompt=see_prompt,
         max_pixels=max_pixels,
     )
-    check_apart(source, output_dir)
+    check_apart(output_dir, source)
     columns = {"id_column": id_column, "image_column": image_column, "prompt_column": prompt_column}
     note = print if jax.process_index() == 0 else None
     inputs = find_inputs(source, table=table, **columns, need_prompts=see_prompt, note=note)
@@ -193,13 +193,3 @@ def read_vocabulary(file: str | None, run_dir: Path, model: Any) -> Vocabulary:
             "(T5Config.vocab_size): use the vocabulary and the model file that the run was trained with."
         )
     return vocabulary
-
-
-def check_apart(source: str, output_dir: str) -> None:
-    """Raises ValueError where outputs would lie among the inputs and be taken for some."""
-    folder, output = Path(source).resolve(), Path(output_dir).resolve()
-    if folder.is_dir() and output.is_relative_to(folder):
-        raise ValueError(
-            f"OUTPUT_DIR, {output_dir}, lies in INPUT, {source}: the maps would be taken for inputs the next "
-            "time. Give a folder elsewhere."
-        )

@@ -8,6 +8,7 @@ from PIL import Image
 
 import richhf
 from richhf import cli
+from richhf.cli.models import _flags_for_settings
 from richhf.feedback import SCORES
 from richhf.inference.feedback_folder import read_feedback_rows
 
@@ -70,13 +71,26 @@ def test_a_folder_a_table_and_one_image_get_the_same_feedback(predict, pictures,
         (["--csv", "{pictures}/prompt.csv"], "Did you mean 'prompts.csv'"),
         (["--folder", "{pictures}", "--image-column", "prompt"], "Name the column with --image-column"),
         (["--folder", "{pictures}", "--strict"], "undecodable image"),
+        (
+            ["--folder", "{pictures}", "--out", "{pictures}/out"],
+            "--out, {pictures}/out, lies in --csv or --folder",
+        ),
+        (["--folder", "{pictures}", "--out", "{pictures}"], "Give a folder elsewhere"),
     ],
 )
 def test_what_cannot_work_is_one_line(predict, pictures, capsys, arguments, message):
     assert predict(*(one.format(pictures=pictures) for one in arguments)) == cli.EXIT_ERROR
     error = capsys.readouterr().err.strip().splitlines()[-1]
     assert error.startswith("richhf: ")
-    assert message in error
+    assert message.format(pictures=pictures) in error
+
+
+@pytest.mark.parametrize(
+    "error", [json.JSONDecodeError("TABLE", "", 0), UnicodeDecodeError("utf-8", b"\xe9", 0, 1, "TABLE")]
+)
+def test_errors_of_any_type_are_told_with_flags(error):
+    with pytest.raises(ValueError, match="--table"), _flags_for_settings():
+        raise error
 
 
 @pytest.mark.parametrize(

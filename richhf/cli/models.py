@@ -77,6 +77,7 @@ def _predict(arguments: argparse.Namespace) -> int:
     from richhf.inference.feedback_folder import PAGE, TABLE, read_feedback_rows, write_feedback
     from richhf.inference.inputs import file_input
     from richhf.inference.listing import find_inputs
+    from richhf.inference.manifest import check_apart
     from richhf.inference.predictions import KINDS
 
     kinds = tuple(kind for kind in KINDS if kind in arguments.outputs)
@@ -96,6 +97,7 @@ def _predict(arguments: argparse.Namespace) -> int:
         }
         source = arguments.csv or arguments.folder
         with _flags_for_settings():
+            check_apart(arguments.out, source)
             inputs = find_inputs(source, table=arguments.table, **columns, note=print)
     predictor = richhf.load(arguments.model)
     bar = tqdm(total=len(inputs), desc="predict", unit=" images", disable=len(inputs) == 1)
@@ -149,4 +151,6 @@ def _flags_for_settings() -> Iterator[None]:
         yield
     except (ValueError, FileNotFoundError) as error:
         text = re.sub(rf"\b({'|'.join(_FLAGS)})\b", lambda found: _FLAGS[found[1]], str(error))
-        raise type(error)(text) from error
+        # Not of the error's own type: some, such as UnicodeDecodeError, cannot be made of a text.
+        kind = FileNotFoundError if isinstance(error, FileNotFoundError) else ValueError
+        raise kind(text) from error

@@ -15,6 +15,7 @@ from richhf.atomic import atomic_path
 
 MANIFEST = "manifest.json"
 _LISTED = 8
+_INPUTS = "inputs."
 
 
 def claim_folder(folder: str | os.PathLike, manifest: Mapping[str, Any], *, write: bool = True) -> bool:
@@ -51,6 +52,16 @@ def claim_folder(folder: str | os.PathLike, manifest: Mapping[str, Any], *, writ
     return True
 
 
+def check_apart(folder: str | os.PathLike, source: str | os.PathLike) -> None:
+    """Raises ValueError where an output folder would lie among the inputs, and outputs be taken for some."""
+    inputs, outputs = Path(source).resolve(), Path(folder).resolve()
+    if inputs.is_dir() and outputs.is_relative_to(inputs):
+        raise ValueError(
+            f"OUTPUT_DIR, {folder}, lies in INPUT, {source}: the maps would be taken for inputs the next "
+            "time. Give a folder elsewhere."
+        )
+
+
 def describe(value: Any) -> Any:
     """A configuration (dataclasses, dtypes) as JSON values, nested by name."""
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
@@ -73,15 +84,21 @@ def weights_digest(params: Any) -> str:
 
 def _check_same(path: Path, manifest: Mapping[str, Any]) -> None:
     try:
-        there = _flat(json.loads(path.read_text(encoding="utf-8")))
+        there = _flat(_manifest(json.loads(path.read_text(encoding="utf-8"))))
     except ValueError as error:
         raise ValueError(f"{path} cannot be read ({error}): take a new OUTPUT_DIR.") from error
     now = _flat(json.loads(json.dumps(manifest)))
-    differences = [
-        f"{name}: there {_shown(there, name)}, now {_shown(now, name)}"
-        for name in {**now, **there}
-        if name not in now or name not in there or now[name] != there[name]
-    ]
+    names = [name for name in {**now, **there} if _shown(there, name) != _shown(now, name)]
+    others = [name for name in names if not name.startswith(_INPUTS)]
+    differences = [f"{name}: there {_shown(there, name):.60}, now {_shown(now, name):.60}" for name in others]
+    if names != others:
+        inputs = _told_inputs(there, now)
+        if not others:
+            raise ValueError(
+                f"{path.parent} was made from other inputs: {inputs}. Take another OUTPUT_DIR, or an empty "
+                "one."
+            )
+        differences = [f"inputs: {inputs}", *differences]
     if differences:
         more = [f"... and {len(differences) - _LISTED} more"] if len(differences) > _LISTED else []
         listed = "\n  ".join(differences[:_LISTED] + more)
@@ -91,8 +108,25 @@ def _check_same(path: Path, manifest: Mapping[str, Any]) -> None:
         )
 
 
+def _manifest(found: Any) -> dict[str, Any]:
+    if not isinstance(found, dict):
+        raise ValueError(f"it holds a {type(found).__name__}, expected settings by name")
+    return found
+
+
+def _told_inputs(there: Mapping[str, Any], now: Mapping[str, Any]) -> str:
+    """What is known of how inputs differ, instead of their checksums (`inputs.describe_inputs`)."""
+    (before, latest), (first, second) = (
+        [_shown(tree, f"{_INPUTS}{name}").strip('"') for tree in (there, now)]
+        for name in ("last_change", "count")
+    )
+    last = f" (the latest at {latest})" if latest != before else ""
+    numbers = f"; there {first}, now {second}" if first != second else ""
+    return f"images or prompts were added, removed or changed since{last}{numbers}"
+
+
 def _shown(values: Mapping[str, Any], name: str) -> str:
-    return f"{json.dumps(values[name], ensure_ascii=False):.60}" if name in values else "nothing"
+    return json.dumps(values[name], ensure_ascii=False) if name in values else "nothing"
 
 
 def _flat(tree: Mapping[str, Any], before: str = "") -> dict[str, Any]:

@@ -23,12 +23,24 @@ def test_another_job_is_told_what_differs(tmp_path):
     with pytest.raises(ValueError, match="made from something else") as caught:
         claim_folder(tmp_path, other, write=False)
     assert str(caught.value).splitlines()[1:] == [
-        "  inputs.count: there 3, now 4",
+        "  inputs: images or prompts were added, removed or changed since; there 3, now 4",
         '  settings.outputs: there ["scores"], now ["scores", "keywords"]',
         "  settings.shard_size: there nothing, now 7",
         "  settings.names.é: there null, now nothing",
         "Run the command that began it to go on, or take a new OUTPUT_DIR.",
     ]
+
+
+def test_other_inputs_are_told_without_checksums(tmp_path):
+    inputs = {"count": 3, "fingerprint": "0a1b", "last_change": "2026-01-01T00:00:00+00:00"}
+    claim_folder(tmp_path, MADE | {"inputs": inputs})
+    changed = inputs | {"fingerprint": "2c3d", "last_change": "2026-02-03T04:05:06+00:00"}
+    with pytest.raises(ValueError, match="made from other inputs") as caught:
+        claim_folder(tmp_path, MADE | {"inputs": changed})
+    assert str(caught.value).endswith(
+        "images or prompts were added, removed or changed since (the latest at 2026-02-03T04:05:06+00:00). "
+        "Take another OUTPUT_DIR, or an empty one."
+    )
 
 
 def test_a_folder_of_other_things_is_left_alone(tmp_path):
@@ -37,9 +49,10 @@ def test_a_folder_of_other_things_is_left_alone(tmp_path):
         claim_folder(tmp_path, MADE)
     with pytest.raises(ValueError, match="is a file"):
         claim_folder(tmp_path / "thesis.tex", MADE)
-    (tmp_path / "manifest.json").write_text("{")
-    with pytest.raises(ValueError, match="cannot be read"):
-        claim_folder(tmp_path, MADE)
+    for text, why in (("{", "Expecting"), ("[1]", "it holds a list, expected settings by name")):
+        (tmp_path / "manifest.json").write_text(text)
+        with pytest.raises(ValueError, match=f"cannot be read .*{why}"):
+            claim_folder(tmp_path, MADE)
 
 
 def test_configurations_are_described_by_name():
