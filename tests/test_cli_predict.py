@@ -100,6 +100,7 @@ def test_errors_of_any_type_are_told_with_flags(error):
         (["x.png", "--folder", "x"], "not allowed with argument"),
         (["x.png", "--outputs", "score"], "invalid choice: 'score'"),
         (["x.png", "--batch-size", "0"], "expected 1 or more"),
+        (["x.png", "--batch-size", "1.5"], "'1.5' is not a whole number; expected 1 or more"),
         (["x.png", "--page-image", "3"], "did you mean '--page-images'"),
     ],
 )

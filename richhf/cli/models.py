@@ -75,7 +75,7 @@ def add_convert(add: Add) -> None:
 def _predict(arguments: argparse.Namespace) -> int:
     import richhf
     from richhf.inference.feedback_folder import PAGE, TABLE, read_feedback_rows, write_feedback
-    from richhf.inference.inputs import file_input
+    from richhf.inference.inputs import file_input, shortened
     from richhf.inference.listing import find_inputs
     from richhf.inference.manifest import check_apart
     from richhf.inference.predictions import KINDS
@@ -85,7 +85,9 @@ def _predict(arguments: argparse.Namespace) -> int:
         if arguments.prompt is None:
             raise ValueError("an image alone says nothing of its prompt; give it: --prompt TEXT")
         if not pathlib.Path(arguments.image).is_file():
-            raise ValueError(f"there is no file {arguments.image}; --folder DIR and --csv FILE take many")
+            raise ValueError(
+                f"there is no file {shortened(arguments.image)}; --folder DIR and --csv FILE take many"
+            )
         inputs = [file_input(arguments.image, pathlib.Path(arguments.image), arguments.prompt)]
         if inputs[0].failure:
             raise ValueError(str(inputs[0].failure))

@@ -47,8 +47,9 @@ def nearest(name: str, known: list[str]) -> str:
 
 def positive(text: str) -> int:
     """A type of arguments: a whole number from 1 on."""
-    if count(text) < 1:
-        raise argparse.ArgumentTypeError(f"{text!r} is too few; expected 1 or more")
+    if not text.isdecimal() or int(text) < 1:
+        why = "too few" if text.isdecimal() else "not a whole number"
+        raise argparse.ArgumentTypeError(f"{text!r} is {why}; expected 1 or more")
     return int(text)
 
 

@@ -45,8 +45,8 @@ class Feedback:
       thresholds: where a finding begins, by name: of a map its peak, from there on; of a score, below it.
       image: the image itself or its path, to draw on; no part of the value: neither compared nor saved.
       covered: for each word, whether the feedback covers it; empty: all. A model covers neither words beyond
-        the length that it reads or writes nor those that its text, a poor copy of the prompt, leaves out:
-        they are not flagged, which says nothing of them.
+        the length that it reads or writes nor those that its text, a poor copy of the prompt, leaves out, and
+        none if it was trained without prompts: they are not flagged, which says nothing of them.
 
     Raises:
       ValueError: for unknown names, values out of range, maps or flags that do not fit.

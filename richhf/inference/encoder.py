@@ -23,7 +23,7 @@ class Example:
       tokens: int32 [t l], the prompt rows.
       prompt: the text, on one line (`as_one_line`).
       image_size: (height, width) of the image as it was given.
-      words_read: how many of the prompt's words the prompt rows hold; None: all.
+      words_read: how many of the prompt's words the prompt rows hold; None: all. 0: a model without prompts.
     """
 
     image: UInt8[np.ndarray, "s s 3"]
@@ -57,7 +57,8 @@ class Encoder:
           variant: of `VARIANTS`.
           image_size: side of the model's square in pixels.
           prompt_length: tokens of a prompt row; longer prompts are cut.
-          see_prompt: False for a model that was trained without prompts.
+          see_prompt: False for a model that was trained without prompts. It reads no word, so that its
+            feedback covers none: the keywords that it decodes are a guess at the prompt, and flag nothing.
           max_pixels: larger images are not decoded.
 
         Raises:
@@ -91,7 +92,9 @@ class Encoder:
 
     def _words_read(self, prompt: str) -> int | None:
         room, encode = self._rows.room, self.vocabulary.encode
-        if not self._see_prompt or room is None or len(encode(prompt)) <= room:
+        if not self._see_prompt:
+            return 0
+        if room is None or len(encode(prompt)) <= room:
             return None
         spans = word_spans(prompt)
         return bisect.bisect_right(spans, room, key=lambda span: len(encode(prompt[: span[1]])))

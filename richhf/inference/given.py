@@ -10,6 +10,8 @@ from PIL import Image
 
 from richhf.data.prepare.images import UnusableImage
 from richhf.feedback import ImageLike
+from richhf.inference.inputs import shortened
+from richhf.inference.pictures import rgb_pixels
 
 _LISTED = 5
 _EXPECTED = "a path, a PIL image or a uint8 array [h w 3]"
@@ -28,6 +30,7 @@ def pair_up(images: Any, prompts: Any) -> list[tuple[ImageLike, str]]:
       ValueError: the numbers differ, something is neither an image nor a prompt, or a file is not there.
     """
     alone = isinstance(images, str | os.PathLike | Image.Image) or getattr(images, "ndim", None) in (2, 3)
+    alone |= hasattr(images, "read")
     found = [images] if alone else listed("images", images, _EXPECTED)
     texts = [prompts] if isinstance(prompts, str) else listed("prompts", prompts, "a text")
     if alone:
@@ -51,11 +54,11 @@ def check_image(image: Any, name: str) -> None:
     if isinstance(image, str | os.PathLike):
         return
     if isinstance(image, Image.Image):
-        if 0 in image.size:
-            raise ValueError(f"{name} is a picture of {image.width} x {image.height} pixels; expected some.")
+        _check_picture(image, name)
         return
     if not isinstance(image, np.ndarray):
-        raise ValueError(f"{name} is a {type(image).__name__}; expected {_EXPECTED}.")
+        move = "; of an open file give the path, or PIL.Image.open(file)" if hasattr(image, "read") else ""
+        raise ValueError(f"{name} is a {type(image).__name__}; expected {_EXPECTED}{move}.")
     told = f"{name} is an array of {image.dtype} {list(image.shape)}"
     if image.ndim != 3 or image.shape[-1] != 3 or 0 in image.shape:
         move = "; move the channels last (transpose(1, 2, 0))" if image.shape[:1] == (3,) else ""
@@ -71,7 +74,35 @@ def check_image(image: Any, name: str) -> None:
             move = f" (it spans {low:g} to {high:g}: np.uint8(np.round(255 * x)) where that is 0 to 1)"
             if not np.isfinite([low, high]).all():
                 move = f" ({np.sum(~np.isfinite(image)):,} of its values are NaN or infinite)"
+        elif image.dtype.kind == "b":
+            move = " (of black and white: np.uint8(255 * x))"
+        elif image.dtype.kind in "iu":
+            bits = "x // 256" if image.max() > 255 else "x"
+            most = 65535 if image.max() > 255 else 255
+            move = f" (it spans {image.min()} to {image.max()}: np.uint8({bits}) where that is 0 to {most})"
         raise ValueError(f"{told}; expected uint8{move}.")
+
+
+def _check_picture(picture: Image.Image, name: str) -> None:
+    if 0 in picture.size:
+        raise ValueError(f"{name} is a picture of {picture.width} x {picture.height} pixels; expected some.")
+    if _is_closed(picture):
+        raise ValueError(f"{name} is a picture that was closed; expected one that is open, or its path.")
+    try:
+        # The values of a mode that is always refused are told; others are looked at when their turn comes.
+        rgb_pixels(picture if picture.mode == "F" else Image.new(picture.mode, (1, 1)))
+    except UnusableImage as error:
+        raise ValueError(f"{name}: {error.kind}: {error.detail}") from error
+
+
+def _is_closed(picture: Image.Image) -> bool:
+    file = getattr(picture, "fp", None)
+    if file is not None and not getattr(file, "closed", False):
+        return False
+    try:
+        return picture.im is None
+    except (ValueError, AssertionError):  # closed when its pixels were there, and before
+        return True
 
 
 def check_prompt(text: Any, name: str) -> None:
@@ -108,20 +139,21 @@ def image_content(image: ImageLike) -> bytes | Image.Image | np.ndarray:
     try:
         return Path(image).read_bytes()
     except (OSError, ValueError) as error:
-        raise ValueError(f"{os.fspath(image)!r} cannot be read: {error}") from error
+        why = getattr(error, "strerror", None) or error
+        raise ValueError(f"{shortened(os.fspath(image))!r} cannot be read: {why}") from error
 
 
-def explained(image: ImageLike, error: UnusableImage) -> ValueError:
+def explained(image: ImageLike, index: int, error: UnusableImage) -> ValueError:
     """An error that says which image it is about."""
-    name = repr(os.fspath(image)) if isinstance(image, str | os.PathLike) else "an image"
-    return ValueError(f"{name}: {error.kind}: {error.detail}")
+    path = f", {shortened(os.fspath(image))!r}" if isinstance(image, str | os.PathLike) else ""
+    return ValueError(f"image {index}{path}: {error.kind}: {error.detail}")
 
 
 def _check_there(images: Sequence[ImageLike]) -> None:
     paths = dict.fromkeys(str(os.fspath(one)) for one in images if isinstance(one, str | os.PathLike))
     missing = [path for path in paths if not os.path.isfile(path)]
     if missing:
-        listed = ", ".join(map(repr, missing[:_LISTED]))
+        listed = ", ".join(repr(shortened(path)) for path in missing[:_LISTED])
         more = f" and {len(missing) - _LISTED:,} more" if len(missing) > _LISTED else ""
         raise ValueError(f"no such file: {listed}{more}; expected the paths of image files.")
 
@@ -132,6 +164,8 @@ def listed(name: str, values: Any, expected: str) -> list[Any]:
     Raises:
       ValueError: they are none; `expected` says what each should be.
     """
+    if isinstance(values, set | frozenset):
+        raise ValueError(f"{name} are a set, which has no order; expected a list, each {expected}.")
     single = isinstance(values, bytes | dict) or getattr(values, "ndim", None) == 0
     if single or not hasattr(values, "__iter__"):
         raise ValueError(f"{name} are a {type(values).__name__}; expected {expected}, or a sequence of them.")

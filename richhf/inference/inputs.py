@@ -113,13 +113,19 @@ def describe_inputs(inputs: Sequence[Input]) -> dict[str, Any]:
     return {"count": len(inputs), "fingerprint": digest.hexdigest(), "last_change": time}
 
 
+def shortened(name: str, most: int = 200) -> str:
+    """A name for a message; of one that is no name but a text or a file's content both ends."""
+    return name if len(name) <= most else f"{name[: most // 2]}...{name[-most // 2 :]}"
+
+
 def no_file(name: str, why: str | None = "No such file or directory") -> Failure:
     """The failure of an image that no file holds."""
     if "://" in name:
         return Failure(
-            Kind.NO_IMAGE, f"{name!r} is an address; download the images first and give their paths"
+            Kind.NO_IMAGE,
+            f"{shortened(name)!r} is an address; download the images first and give their paths",
         )
-    return Failure(Kind.NO_IMAGE, f"{name!r}: {why}; expected the path of an image file")
+    return Failure(Kind.NO_IMAGE, f"{shortened(name)!r}: {why}; expected the path of an image file")
 
 
 def file_input(name: str, path: Path, prompt: Any, label: str = "", failure: Failure | None = None) -> Input:
@@ -144,5 +150,5 @@ def checked_prompt(prompt: Any) -> tuple[str, Failure | None]:
     try:
         prompt.encode()
     except UnicodeEncodeError:
-        return prompt, Failure(Kind.NO_PROMPT, f"found {prompt!r:.80}; expected UTF-8 text")
+        return prompt, Failure(Kind.PROMPT, f"found {prompt!r:.80}; expected UTF-8 text")
     return as_one_line(prompt), None

@@ -212,7 +212,7 @@ def _table_inputs(table: Path, columns: Overrides) -> Iterator[Input]:
 
 def _without_need(one: Input) -> Input:
     """An input that can be used without a prompt."""
-    if one.failure and one.failure.kind == Kind.NO_PROMPT:
+    if one.failure and one.failure.kind in (Kind.NO_PROMPT, Kind.PROMPT):
         return dataclasses.replace(one, prompt="", failure=None)
     return one
 

@@ -175,16 +175,16 @@ class Predictor:
         for start in range(0, len(pairs), batch_size):
             batch = pairs[start : start + batch_size]
             with quiet_decoding():
-                examples = [self._encode(image, prompt) for image, prompt in batch]
+                examples = [self._encode(*pair, start + row) for row, pair in enumerate(batch)]
             predictions = self.predict_examples(examples, names, batch_size=batch_size, beams=beams)
             for (image, _), feedback in zip(batch, predictions, strict=True):
                 yield feedback.replace(image=image)
 
-    def _encode(self, image: ImageLike, prompt: str) -> Example:
+    def _encode(self, image: ImageLike, prompt: str, index: int) -> Example:
         try:
             return self.encoder(image_content(image), prompt)
         except UnusableImage as error:
-            raise explained(image, error) from error
+            raise explained(image, index, error) from error
 
     def _with_confidences(
         self, found: Sequence[Feedback], examples: Sequence[Example], memory: Any, rows: int

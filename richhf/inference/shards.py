@@ -24,10 +24,11 @@ Two jobs may write the same shard; each does so in a folder of its own, and the 
 | `keywords` | string | the model's text: the prompt with `_0` after each misaligned word |
 | `misaligned` | list of bool | for each word, whether the image does not show it |
 | `word_confidences` | list of float32 | for each word, how likely that is; null: unknown, or not asked for |
-| `has_artifact`, `has_misalignment` | bool | by the model's thresholds; null where nothing decides |
+| `has_artifact`, `has_misalignment` | bool | by the model's thresholds; null where it has none that decides |
 | `error_kind`, `error` | string | null where there is feedback; else all outputs are null |
 
-Columns of outputs that were not asked for are absent, as are verdicts of what has no thresholds.
+Columns of outputs that were not asked for are absent. Verdicts are what `richhf predict` writes where scores
+or heatmaps were asked for; `launch.infer` has no thresholds, and no such columns.
 """
 
 import contextlib

@@ -1,4 +1,5 @@
 import dataclasses
+import io
 import json
 
 import jax
@@ -155,6 +156,20 @@ def test_beams_find_texts_at_least_as_likely(predictor, images):
         (np.zeros((2, 0, 3), "u1"), "a", {}, "it has no pixels"),
         (Image.new("RGB", (0, 2)), "a", {}, "image 0 is a picture of 0 x 2 pixels"),
         (np.full((2, 2, 3), np.nan), "a", {}, "12 of its values are NaN"),
+        (
+            Image.new("F", (2, 2), 9.0),
+            "a",
+            {},
+            "image 0: undecodable image: a picture of mode F with values from 9",
+        ),
+        ([Image.new("L", (2, 2)), Image.new("La", (2, 2))], "a", {}, "image 1: .* a picture of mode La"),
+        (np.zeros((2, 2, 3), bool), "a", {}, r"np\.uint8\(255 \* x\)"),
+        (np.full((2, 2, 3), 7), "a", {}, r"\(it spans 7 to 7: np\.uint8\(x\) where that is 0 to 255\)"),
+        (np.full((2, 2, 3), 999), "a", {}, r"np\.uint8\(x // 256\) where that is 0 to 65535"),
+        ({"a.png", "b.png"}, "a", {}, "images are a set, which has no order"),
+        (io.BytesIO(), "a", {}, "image 0 is a BytesIO; .* of an open file give the path"),
+        ([io.BytesIO()], "a", {}, "image 0 is a BytesIO; .* of an open file give the path"),
+        ("x" * 9999, "a", {}, r"no such file: 'x{100}\.\.\.x{100}'"),
         (np.zeros((2, 2, 3), "u1"), ["a", "b\ud800"], {}, r"prompt 1 has '\\ud800' at 1"),
         (np.zeros((2, 2, 3), "u1"), "a", {"batch_size": True}, "batch_size is True"),
         (np.zeros((2, 2, 3), "u1"), "a", {"beams": -1}, "beams is -1; expected a whole number, 1 or more"),
@@ -198,8 +213,23 @@ def test_a_batch_is_no_larger_than_asked_for(predictor, images):
 
 def test_a_damaged_file_is_named(predictor, tmp_path):
     (tmp_path / "image.png").write_bytes(b"\x89PNG")
-    with pytest.raises(ValueError, match=r"image\.png.*undecodable image"):
-        predictor(tmp_path / "image.png", "a cat")
+    pictures = [Image.new("RGB", (2, 2))] * 2
+    with pytest.raises(ValueError, match=r"image 2, '.*image\.png': undecodable image"):
+        predictor([*pictures, tmp_path / "image.png"], "a cat", batch_size=1, outputs="overall")
+    with pytest.raises(ValueError, match="image 1: undecodable image: a picture of mode I"):
+        predictor([pictures[0], Image.new("I", (2, 2), 99999)], "a cat", batch_size=1, outputs="overall")
+
+
+@pytest.mark.parametrize("loaded", [True, False])
+def test_a_picture_that_was_closed_is_told_from_one_that_is_read_late(predictor, images, tmp_path, loaded):
+    Image.fromarray(images[0]).save(tmp_path / "image.png")
+    pictures = [Image.open(tmp_path / "image.png") for _ in range(2)]
+    assert predictor(pictures[0], "a cat", outputs="overall")
+    if loaded:
+        pictures[1].load()
+    pictures[1].close()
+    with pytest.raises(ValueError, match="image 1 is a picture that was closed"):
+        predictor(pictures, "a cat")
 
 
 def test_line_breaks_and_tabs_part_words(predictor, images, alone):
@@ -226,6 +256,17 @@ def test_words_beyond_what_the_model_reads_are_not_covered(predictor, images, ou
         length = len(predictor.encoder.vocabulary.encode(" ".join(found.words[:read])))
         assert 0 < length <= predictor.settings.prompt_length - 1
         assert predictor(images[0], "a red cat", outputs=outputs)[0].uncovered_words == ()
+
+
+def test_a_model_that_reads_no_prompt_covers_no_word(native, images):
+    blind = Predictor(
+        dataclasses.replace(native, settings=dataclasses.replace(native.settings, see_prompt=False))
+    )
+    for outputs in ("scores", "keywords"):
+        (found,) = blind(images[0], "a red cat", outputs=outputs)
+        assert found.uncovered_words == ("a", "red", "cat")
+        assert not any(found.misaligned)
+        assert set(found.word_confidences) <= {None}
 
 
 def test_no_images_give_no_feedback(predictor):

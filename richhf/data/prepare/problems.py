@@ -22,6 +22,7 @@ class Kind(enum.StrEnum):
     REPEATED_IMAGE = "repeated image"
     NO_IMAGE = "no image"
     NO_PROMPT = "no prompt"
+    PROMPT = "unreadable prompt"
     IMAGE = "undecodable image"
     BOMB = "image of too many pixels"
     MISMATCH = "another number of labels than words (kept, without a keyword target)"
