@@ -12,6 +12,7 @@ While it is made there are shards instead of `feedback.jsonl`: what is there sta
 and the same job goes on.
 """
 
+import contextlib
 import json
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -22,12 +23,13 @@ import numpy as np
 from PIL import Image
 
 from richhf.atomic import atomic_path
+from richhf.data.checks import UNDECODABLE, reason
 from richhf.feedback import HEATMAPS, SCORES, VERDICTS, Feedback
 from richhf.inference.bulk import FirstFailure, encode_input
 from richhf.inference.encoder import Encoder, Example
 from richhf.inference.feedback_page import write_feedback_page
 from richhf.inference.gallery import GalleryExample
-from richhf.inference.inputs import Input, describe_inputs
+from richhf.inference.inputs import OF_THE_FILE, Input, describe_inputs
 from richhf.inference.manifest import claim_folder
 from richhf.inference.pictures import MAX_PIXELS, decode_image, quiet_decoding
 from richhf.inference.shards import JSONL, SUMMARY, Row, ShardWriter, read_rows
@@ -92,8 +94,7 @@ def write_feedback(
         _gather(folder)
     for left in folder.glob("shard-*-of-*"):
         left.unlink()
-    summary = json.loads((folder / SUMMARY).read_text(encoding="utf-8"))
-    rows = list(read_feedback_rows(folder))
+    summary, rows = _read_finished(folder, len(inputs), set(writer.columns()))
     failures = [(row["image"] or row["id"], row["error"]) for row in rows if row["error"]]
     more = f" The page shows the first {page_images:,}." if summary["done"] > page_images else ""
     write_feedback_page(
@@ -133,6 +134,39 @@ def read_feedback_rows(folder: str | os.PathLike) -> Iterator[dict[str, Any]]:
     """The lines of a folder's `feedback.jsonl`; columns as in `richhf.inference.shards`."""
     with (Path(folder) / TABLE).open(encoding="utf-8") as lines:
         yield from map(json.loads, lines)
+
+
+def _read_finished(
+    folder: Path, count: int, columns: set[str]
+) -> tuple[dict[str, Any], list[dict[str, Any]]]:
+    """The summary and the table of a folder; that they are whole is not taken for granted."""
+    with _whole(folder, SUMMARY):
+        summary = json.loads((folder / SUMMARY).read_text(encoding="utf-8"))
+        if not isinstance(summary, dict) or not {"inputs", "done", "failed"} <= {*summary}:
+            raise ValueError("it says not how many inputs are done")
+    with _whole(folder, TABLE):
+        rows = list(read_feedback_rows(folder))
+        if len(rows) != count:
+            raise ValueError(f"{len(rows):,} lines, expected {count:,}")
+        for index, row in enumerate(rows):
+            if not isinstance(row, dict) or columns != {*row} or row["index"] != index:
+                raise ValueError(f"line {index + 1} is not the feedback on input {index}")
+    return summary, rows
+
+
+@contextlib.contextmanager
+def _whole(folder: Path, name: str) -> Iterator[None]:
+    """Around what reads a file that is finished: an error then says what is to be done."""
+    try:
+        yield
+    except UNDECODABLE as error:
+        if isinstance(error, OSError) and error.errno not in (None, *OF_THE_FILE):
+            raise
+        missing = isinstance(error, FileNotFoundError)
+        raise ValueError(
+            f"{folder / name} is {'missing' if missing else f'damaged ({reason(error)})'}: remove "
+            f"{folder / TABLE} and run the same command again; it then computes all of it again."
+        ) from error
 
 
 def _gather(folder: Path) -> None:
@@ -185,9 +219,18 @@ def _feedback(folder: Path, row: Mapping[str, Any]) -> Feedback:
 
 
 def _map(folder: Path, row: Mapping[str, Any], name: str) -> np.ndarray | None:
-    if file := row.get(f"{name}_npy"):
-        return np.load(folder / file, allow_pickle=False)
-    if file := row.get(f"{name}_png"):
-        with Image.open(folder / file) as drawn:
-            return np.asarray(drawn, np.float32) / 255
-    return None
+    file = row.get(f"{name}_npy") or row.get(f"{name}_png")
+    if not file:
+        return None
+    with _whole(folder, file):
+        values = _read_map(folder / file)
+        if values.shape != (row["height"], row["width"]):
+            raise ValueError(f"a map {list(values.shape)}, expected {[row['height'], row['width']]}")
+    return values
+
+
+def _read_map(path: Path) -> np.ndarray:
+    if path.suffix == ".npy":
+        return np.load(path, allow_pickle=False)
+    with Image.open(path) as drawn:
+        return np.asarray(drawn, np.float32) / 255

@@ -122,6 +122,36 @@ def test_a_folder_of_images_that_were_changed_in_place(write, pictures):
         write()
 
 
+@pytest.mark.parametrize(
+    ("name", "content", "message"),
+    [
+        ("feedback.jsonl", lambda old: old.split(b"\n")[0], r"damaged \(1 lines, expected 10\)"),
+        ("feedback.jsonl", lambda old: old[:-9], "damaged .*Unterminated|damaged .*Expecting"),
+        ("feedback.jsonl", lambda old: old.replace(b'"words"', b'"word"'), "line 1 is not the feedback"),
+        ("summary.json", None, "missing"),
+        ("summary.json", lambda old: old[:9], "damaged"),
+        ("summary.json", lambda old: b"[]", "says not how many"),
+        ("maps/00000000-misalignment.png", None, "missing"),
+        ("maps/00000000-misalignment.png", lambda old: old[:60], "damaged"),
+    ],
+)
+def test_a_finished_folder_that_lost_something_is_told_and_made_again(
+    write, tmp_path, name, content, message
+):
+    write()
+    expected = contents(tmp_path / "out")
+    path = tmp_path / "out" / name
+    if content:
+        path.write_bytes(content(path.read_bytes()))
+    else:
+        path.unlink()
+    with pytest.raises(ValueError, match=rf"{name} is .*{message}.*: remove .*feedback\.jsonl and run"):
+        write()
+    (tmp_path / "out/feedback.jsonl").unlink()
+    write()
+    assert contents(tmp_path / "out") == expected
+
+
 def test_strict(write, tmp_path):
     with pytest.raises(ValueError, match="undecodable image"):
         write(strict=True)
