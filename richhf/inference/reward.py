@@ -18,8 +18,8 @@ Score = Callable[..., dict[str, Float[Array, "b"]]]
 
 def score_pixels(
     model: RichFeedbackModel,
-    pixels: Array | np.ndarray,
-    tokens: Array | np.ndarray,
+    pixels: Any,
+    tokens: Any,
     *,
     params: Any,
     names: Sequence[str],
@@ -35,16 +35,28 @@ def score_pixels(
 
     Raises:
       ValueError: pixels are no floats [b h w 3], or tokens are not the prompt rows of as many prompts; or
-        pixels are a numpy array, of which values can be seen, and go up to 255.
+        pixels go up to 255, where values can be seen (outside of jax.jit).
     """
-    if isinstance(pixels, np.ndarray) and pixels.size and pixels.max() > _BYTES and pixels.dtype.kind == "f":
-        raise ValueError(f"pixels go up to {pixels.max():g}; expected floats in [0, 1]. Divide by 255 first.")
-    pixels, tokens = jnp.asarray(pixels), jnp.asarray(tokens)
+    given = pixels
+    pixels = _as_array("pixels", pixels, "floats in [0, 1], [b h w 3]")
+    tokens = _as_array("tokens", tokens, "integers [b t l]; encode_prompts makes them of texts")
+    if not jax.tree.leaves(params):
+        raise ValueError("params hold nothing; expected a model's parameters, such as predictor.params.")
     _check(pixels, tokens, len(ROWS[model.config.variant]))
+    _check_values(given)
     image = fit_pixels(pixels, model.config.vit.image_size)
     batch = {"image": 2.0 * image - 1.0, "encoder_input_tokens": tokens}
     scores = model.predict_batch(params, batch, outputs=tuple(names))["scores"]
     return {name: scores[:, i] for i, name in enumerate(names)}
+
+
+def _as_array(name: str, values: Any, expected: str) -> Array:
+    try:
+        if values is None:  # which JAX takes for an empty tree
+            raise TypeError
+        return jnp.asarray(values)
+    except (TypeError, ValueError) as error:
+        raise ValueError(f"{name} are a {type(values).__name__}; expected {expected}.") from error
 
 
 def _check(pixels: Array, tokens: Array, rows: int) -> None:
@@ -69,6 +81,15 @@ def _check(pixels: Array, tokens: Array, rows: int) -> None:
             f"{told} for {len(pixels)} images; expected a prompt for each. One prompt for all is "
             f"encode_prompts([prompt] * {len(pixels)})."
         )
+
+
+def _check_values(pixels: Any) -> None:
+    """Looks at values, where they are there: not while traced, nor of an array that lies on several hosts."""
+    if isinstance(pixels, jax.core.Tracer) or not getattr(pixels, "is_fully_addressable", True):
+        return
+    highest = float(np.asarray(pixels).max())
+    if highest > _BYTES:
+        raise ValueError(f"pixels go up to {highest:g}; expected floats in [0, 1]. Divide by 255 first.")
 
 
 def fit_pixels(pixels: Float[Array, "b h w 3"], side: int) -> Float[Array, "b s s 3"]:

@@ -93,5 +93,20 @@ def test_bytes_and_tokens_that_are_no_integers_are_refused(predictor):
         predictor.score_fn(images, tokens)
     with pytest.raises(ValueError, match=r"tokens are float32 .* expected integers"):
         predictor.score_fn(floats, tokens.astype(np.float32))
-    with pytest.raises(ValueError, match=r"pixels go up to 255; expected floats in \[0, 1\]"):
-        predictor.score_fn(np.full((3, 8, 8, 3), 255, np.float32), tokens)
+    for much in (np.full((3, 8, 8, 3), 255, np.float32), jnp.full((3, 8, 8, 3), 255.0)):
+        with pytest.raises(ValueError, match=r"pixels go up to 255; expected floats in \[0, 1\]"):
+            predictor.score_fn(much, tokens)
+        with pytest.raises(ValueError, match="pixels go up to 255"):
+            jax.jit(lambda tokens, much=much: predictor.score_fn(much, tokens))(tokens)
+
+
+def test_what_is_no_array_is_refused(predictor):
+    _, floats = bytes_and_floats((8, 8))
+    tokens = predictor.encode_prompts(PROMPTS)
+    with pytest.raises(ValueError, match="pixels are a NoneType; expected floats"):
+        predictor.score_fn(None, tokens)
+    for texts in (PROMPTS, "a red cat", np.array(PROMPTS)):
+        with pytest.raises(ValueError, match=r"tokens are a .*; expected integers .* encode_prompts"):
+            predictor.score_fn(floats, texts)
+    with pytest.raises(ValueError, match="params hold nothing"):
+        predictor.score_fn(floats, tokens, params={})
