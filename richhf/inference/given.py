@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
+from richhf.data.checks import UNDECODABLE
 from richhf.data.prepare.images import UnusableImage
 from richhf.feedback import ImageLike
 from richhf.inference.inputs import shortened
@@ -100,9 +101,10 @@ def _is_closed(picture: Image.Image) -> bool:
     if file is not None and not getattr(file, "closed", False):
         return False
     try:
-        return picture.im is None
-    except (ValueError, AssertionError):  # closed when its pixels were there, and before
+        picture.load()
+    except (*UNDECODABLE, AssertionError, AttributeError):
         return True
+    return False
 
 
 def check_prompt(text: Any, name: str) -> None:

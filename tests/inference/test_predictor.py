@@ -220,16 +220,16 @@ def test_a_damaged_file_is_named(predictor, tmp_path):
         predictor([pictures[0], Image.new("I", (2, 2), 99999)], "a cat", batch_size=1, outputs="overall")
 
 
-@pytest.mark.parametrize("loaded", [True, False])
-def test_a_picture_that_was_closed_is_told_from_one_that_is_read_late(predictor, images, tmp_path, loaded):
+def test_a_picture_that_was_closed_is_told_from_one_that_is_read_late(predictor, images, tmp_path):
     Image.fromarray(images[0]).save(tmp_path / "image.png")
-    pictures = [Image.open(tmp_path / "image.png") for _ in range(2)]
-    assert predictor(pictures[0], "a cat", outputs="overall")
-    if loaded:
-        pictures[1].load()
-    pictures[1].close()
-    with pytest.raises(ValueError, match="image 1 is a picture that was closed"):
-        predictor(pictures, "a cat")
+    late, loaded, unread = [Image.open(tmp_path / "image.png") for _ in range(3)]
+    assert predictor(late, "a cat", outputs="overall")
+    loaded.load()
+    made = Image.new("RGB", (2, 2))
+    for closed in (loaded, unread, made):
+        closed.close()
+        with pytest.raises(ValueError, match="image 1 is a picture that was closed"):
+            predictor([late, closed], "a cat")
 
 
 def test_line_breaks_and_tabs_part_words(predictor, images, alone):
