@@ -64,6 +64,7 @@ def test_a_folder_a_table_and_one_image_get_the_same_feedback(predict, pictures,
     [
         (["{pictures}/a.png"], "give it: --prompt TEXT"),
         (["{pictures}/z.png", "--prompt", "x"], "there is no file"),
+        (["z" * 9999, "--prompt", "x"], f"there is no file {'z' * 100}...{'z' * 100};"),
         (["{pictures}/a.png", "--prompt", " "], "no prompt: found ' '; expected the text that the image"),
         (["--folder", "{pictures}", "--prompt", "x"], "--prompt goes with one IMAGE"),
         (["--folder", "{pictures}", "--model", "synthetic_tny"], "Did you mean 'synthetic-tiny'"),

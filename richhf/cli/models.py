@@ -2,6 +2,7 @@
 
 import argparse
 import contextlib
+import os
 import pathlib
 import re
 from collections.abc import Iterator
@@ -84,7 +85,7 @@ def _predict(arguments: argparse.Namespace) -> int:
     if arguments.image is not None:
         if arguments.prompt is None:
             raise ValueError("an image alone says nothing of its prompt; give it: --prompt TEXT")
-        if not pathlib.Path(arguments.image).is_file():
+        if not os.path.isfile(arguments.image):  # which takes names of any length
             raise ValueError(
                 f"there is no file {shortened(arguments.image)}; --folder DIR and --csv FILE take many"
             )
