@@ -4,6 +4,7 @@ import contextlib
 import os
 import pathlib
 import shutil
+import tempfile
 from collections.abc import Iterator
 
 
@@ -26,16 +27,21 @@ def atomic_path(path: str | os.PathLike) -> Iterator[pathlib.Path]:
 
 @contextlib.contextmanager
 def atomic_folder(path: str | os.PathLike) -> Iterator[pathlib.Path]:
-    """As `atomic_path`, of a folder: gives an empty one, which in the end replaces the one there."""
+    """As `atomic_path`, of a folder: gives an empty one, which in the end replaces the one there.
+
+    A killed process may leave a hidden folder beside `path` that holds what was there, or what was to be.
+    """
     path = pathlib.Path(path).resolve()
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary, old = (path.with_name(f".{path.name}.{os.getpid()}.{end}") for end in ("tmp", "old"))
+    beside = pathlib.Path(tempfile.mkdtemp(prefix=f".{path.name}.", suffix=".tmp", dir=path.parent))
+    temporary, old = beside / "new", beside / "old"
     try:
-        temporary.mkdir()
+        temporary.mkdir()  # With the usual permissions; those of `beside` are its owner's alone.
         yield temporary
         if path.exists():
             os.rename(path, old)
         os.rename(temporary, path)
     finally:
-        for left in (temporary, old):
-            shutil.rmtree(left, ignore_errors=True)
+        if old.exists() and not path.exists():
+            os.rename(old, path)  # Should this fail, `old` is kept.
+        shutil.rmtree(beside, ignore_errors=True)
