@@ -70,8 +70,9 @@ class PromptRows:
         longest = max(map(len, self.prefixes)) + 2
         if length is not None and length < longest:
             raise ValueError(
-                f"TASK_FEATURE_LENGTHS['inputs'] is {length}: with this vocabulary the "
-                f"longest task string, one token of the prompt and the end mark need {longest}."
+                f"a prompt row has {length} tokens (TASK_FEATURE_LENGTHS['inputs'], or a model's "
+                "prompt_length): with this vocabulary the longest task string, one token of the prompt and "
+                f"the end mark need {longest}."
             )
 
     @property

@@ -1,7 +1,9 @@
-"""Configuration values that must be one of a few names."""
+"""Configuration values that must be one of a few names, or numbers in a range."""
 
 import difflib
+import math
 from collections.abc import Sequence
+from typing import Any
 
 ANY = "any"
 CPU = "cpu"
@@ -16,3 +18,13 @@ def check_choice(field: str, value: str, options: Sequence[str]) -> None:
     near = difflib.get_close_matches(str(value), options, n=1)
     hint = f" Did you mean {near[0]!r}?" if near else ""
     raise ValueError(f"{field} is {value!r}; expected one of {', '.join(map(repr, options))}.{hint}")
+
+
+def check_range(config: Any, names: Sequence[str], least: int = 1, below: int | None = None) -> None:
+    """Raises a ValueError that names the first of a dataclass's numbers, or of its tuples', out of range."""
+    for name in names:
+        value = getattr(config, name)
+        for one in value if isinstance(value, tuple) else (value,):
+            if not least <= one < (math.inf if below is None else below):
+                expected = f"{least} or more" + (f" and below {below}" if below is not None else "")
+                raise ValueError(f"{type(config).__name__}.{name} is {value!r:.60}; expected {expected}.")

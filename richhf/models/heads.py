@@ -13,7 +13,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from richhf.models.choices import ANY, check_choice
+from richhf.models.choices import ANY, check_choice, check_range
 from richhf.models.convolution import CONV_AXES, Conv, UpConv
 from richhf.models.layers import Dense, RMSNorm
 
@@ -46,6 +46,8 @@ class HeatmapHeadConfig:
     eps: float = 1e-8
 
     def __post_init__(self):
+        check_range(self, ("conv_widths", "deconv_widths", "final_width"))
+        check_range(self, ("residual_convs", "eps"), 0)
         if not 0 < self.initial_value < 1:
             raise ValueError(
                 f"HeatmapHeadConfig.initial_value is {self.initial_value}; a map's mean lies within 0 and 1."
@@ -79,6 +81,8 @@ class ScoreHeadConfig:
     eps: float = 1e-8
 
     def __post_init__(self):
+        check_range(self, ("conv_widths", "kernel", "dense_widths"))
+        check_range(self, ("eps",), 0)
         check_choice("ScoreHeadConfig.pool", self.pool, (FLATTEN, MEAN))
         check_choice("ScoreHeadConfig.padding", self.padding, ("SAME", "VALID"))
 

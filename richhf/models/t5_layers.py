@@ -9,7 +9,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from richhf.models.attention import MultiHeadAttention, RelativePositionBias
-from richhf.models.choices import ANY, check_choice
+from richhf.models.choices import ANY, check_choice, check_range
 from richhf.models.layers import HIDDEN, Dense, RMSNorm, constrain
 
 RELU = "relu"
@@ -59,6 +59,14 @@ class T5Config:
 
     def __post_init__(self):
         check_choice("T5Config.mlp", self.mlp, (RELU, GATED_GELU))
+        check_range(self, ("vocab_size", "d_model", "num_heads", "d_kv", "d_ff"))
+        check_range(self, ("encoder_layers", "decoder_layers"))
+        check_range(self, ("relative_buckets",), 4)  # Of fewer, the bidirectional form has none for 0.
+        # As many buckets are exact distances in the decoder; those beyond need some room up to the last.
+        check_range(self, ("relative_max_distance",), self.relative_buckets // 2 + 1)
+        check_range(self, ("neighbour_heads",), 0, self.num_heads + 1)
+        check_range(self, ("eps",), 0)
+        check_range(self, ("dropout",), 0, 1)
 
 
 def t5_attention(

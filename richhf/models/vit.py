@@ -11,7 +11,7 @@ import numpy as np
 from jaxtyping import Array, Float
 
 from richhf.models.attention import MultiHeadAttention
-from richhf.models.choices import ANY
+from richhf.models.choices import ANY, check_range
 from richhf.models.convolution import Conv
 from richhf.models.layers import HIDDEN, STREAM, Dense, LayerNorm, constrain, with_axes
 from richhf.models.stack import StackOptions, make_layers, run_layers
@@ -55,6 +55,10 @@ class ViTConfig:
     dropout: float = 0.0
 
     def __post_init__(self):
+        check_range(self, ("image_size", "patch_size", "width", "num_heads", "mlp_width"))
+        check_range(self, ("stem_widths", "stem_strides"))
+        check_range(self, ("depth", "eps"), 0)
+        check_range(self, ("dropout",), 0, 1)
         if self.image_size % self.patch_size:
             raise ValueError(
                 f"image_size {self.image_size} is not a multiple of patch_size {self.patch_size}; "

@@ -13,6 +13,9 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, TypeVar
 
+CONFIG = "config.json"
+"""The file of a model's folder that says what it is: ours, and that of Hugging Face."""
+
 Config = TypeVar("Config")
 
 

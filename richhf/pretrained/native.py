@@ -30,15 +30,18 @@ from richhf.models.model import RichFeedbackModel
 from richhf.models.rahf import RAHFConfig
 from richhf.models.stack import stack_layers, unstack_layers
 from richhf.pretrained.loader import flat_shapes, initial_shapes
-from richhf.pretrained.model_config import config_from_json, config_to_json, read_json
+from richhf.pretrained.model_config import CONFIG, config_from_json, config_to_json, read_json
 from richhf.pretrained.tensor_file import read_tensors, write_tensors
+from richhf.pretrained.vocabulary_file import check_vocabulary
 
-CONFIG, WEIGHTS, VOCABULARY, CARD = "config.json", "model.safetensors", "vocabulary.model", "README.md"
+WEIGHTS, VOCABULARY, CARD = "model.safetensors", "vocabulary.model", "README.md"
 FORMAT_NAME, FORMAT = "richhf", 1
 COMPUTED = "optimize_for"
 """The field of `RAHFConfig` that says how it is computed, and nothing of which model it is."""
 COMPUTED_ONCE = "convolution"
 """What stood there for it in folders and runs of before."""
+SHORTEST, LONGEST = 2, 4096
+"""Tokens of a prompt row: one and the end mark, and far more than any prompt has."""
 _LISTED = 12
 
 
@@ -159,13 +162,14 @@ def read_model(folder: str | os.PathLike) -> NativeModel:
                 f"{folder / name} is damaged, or not the file that {CONFIG} was written with: its SHA-256 "
                 "is another one. Copy or export the whole folder again."
             )
+    vocabulary = check_vocabulary(folder / VOCABULARY, model)
     flat, _ = read_tensors(folder / WEIGHTS)
     _check_shapes(flat, parameter_shapes(model.config), str(folder / WEIGHTS))
     flat = {name: value.astype(model.config.param_dtype, copy=False) for name, value in flat.items()}
     params = traverse_util.unflatten_dict(flat, sep="/")
     if model.config.scan_layers:
         params = jax.tree.map(np.asarray, stack_layers(params))
-    return NativeModel(model, params, (folder / VOCABULARY).read_bytes(), settings)
+    return NativeModel(model, params, vocabulary, settings)
 
 
 def describe_model(model: RichFeedbackModel, settings: Settings) -> dict[str, Any]:
@@ -209,9 +213,9 @@ def read_description(config: Any, path: str | os.PathLike) -> tuple[RichFeedback
     for name, kind in kinds.items():
         if type(config.get(name)) is not kind:
             raise ValueError(f"{path}: {name} is {config.get(name)!r:.60}; expected {kind.__name__}.")
-    for name in ("prompt_length", "keyword_length"):
-        if config[name] < 1:
-            raise ValueError(f"{path}: {name} is {config[name]}; expected 1 or more.")
+    for name, least in (("prompt_length", SHORTEST), ("keyword_length", 1)):
+        if not least <= config[name] <= LONGEST:
+            raise ValueError(f"{path}: {name} is {config[name]}; expected {least} to {LONGEST}.")
     values = config.get("model")
     if isinstance(values, Mapping):
         values = {name: value for name, value in values.items() if name != COMPUTED_ONCE}

@@ -80,7 +80,7 @@ print(*sorted({{name.partition(".")[0] for name in sys.modules}} & {{"richhf", "
 """
 
 
-def make_model(**changes) -> NativeModel:
+def make_model(vocabulary=b"pieces", **changes) -> NativeModel:
     model = RichFeedbackModel(dataclasses.replace(CONFIG, **changes), keyword_length=9)
     rng = np.random.default_rng(1)
     dtype = np.dtype(model.config.param_dtype)
@@ -90,12 +90,12 @@ def make_model(**changes) -> NativeModel:
     if model.config.scan_layers:
         params = stack_layers(params)
     settings = Settings(prompt_length=12, thresholds={"implausibility": 0.25}, provenance={"step": 3})
-    return NativeModel(model, params, b"pieces", settings)
+    return NativeModel(model, params, vocabulary, settings)
 
 
 @pytest.fixture(scope="module")
-def models():
-    return {name: make_model(**changes) for name, changes in VARIANTS.items()}
+def models(make_vocabulary):
+    return {name: make_model(make_vocabulary(), **changes) for name, changes in VARIANTS.items()}
 
 
 @pytest.fixture(scope="module")
@@ -154,7 +154,7 @@ def test_the_signature_says_what_goes_in_and_what_comes_out(models, tmp_path):
     assert found["outputs"][1] == {"name": "heatmaps", "dtype": "float32", "shape": ["b", 2, 8, 8]}
     assert found["prompt_prefixes"][2:4] == ["plausibility score: ", "alignment score: "]
     assert (found["scores"][0], found["thresholds"]) == ("plausibility", {"implausibility": 0.25})
-    assert (tmp_path / "vocabulary.model").read_bytes() == b"pieces"
+    assert (tmp_path / "vocabulary.model").read_bytes() == native.vocabulary
 
 
 def test_onnx_takes_a_model_of_another_width_that_scans(tmp_path):

@@ -49,16 +49,21 @@ SETTINGS = Settings(
 )
 
 
-def make_model(**changes) -> NativeModel:
-    model = RichFeedbackModel(dataclasses.replace(CONFIG, **changes), keyword_length=9)
-    rng = np.random.default_rng(0)
-    dtype = np.dtype(model.config.param_dtype)
-    flat = {name: rng.normal(size=s).astype(dtype) for name, s in parameter_shapes(model.config).items()}
-    return NativeModel(model, traverse_util.unflatten_dict(flat, sep="/"), b"pieces", SETTINGS)
+@pytest.fixture
+def make_model(make_vocabulary):
+    def make(**changes) -> NativeModel:
+        model = RichFeedbackModel(dataclasses.replace(CONFIG, **changes), keyword_length=9)
+        rng = np.random.default_rng(0)
+        dtype = np.dtype(model.config.param_dtype)
+        shapes = parameter_shapes(model.config)
+        flat = {name: rng.normal(size=shape).astype(dtype) for name, shape in shapes.items()}
+        return NativeModel(model, traverse_util.unflatten_dict(flat, sep="/"), make_vocabulary(), SETTINGS)
+
+    return make
 
 
 @pytest.fixture
-def folder(tmp_path):
+def folder(make_model, tmp_path):
     return write_model(tmp_path / "model", make_model(), card="# A model\n")
 
 
@@ -68,16 +73,16 @@ def edit(folder, **changes):
 
 
 @pytest.mark.parametrize("param_dtype", ["float32", "bfloat16", "float16"])
-def test_a_model_comes_back_as_it_was(tmp_path, param_dtype):
+def test_a_model_comes_back_as_it_was(make_model, tmp_path, param_dtype):
     native = make_model(param_dtype=param_dtype)
     found = read_model(write_model(tmp_path / "model", native, card="# A model\n"))
-    assert (found.model, found.vocabulary, found.settings) == (native.model, b"pieces", SETTINGS)
+    assert (found.model, found.vocabulary, found.settings) == (native.model, native.vocabulary, SETTINGS)
     jax.tree.map(np.testing.assert_array_equal, found.params, native.params)
     assert {leaf.dtype.name for leaf in jax.tree.leaves(found.params)} == {param_dtype}
     assert (tmp_path / "model/README.md").read_text() == "# A model\n"
 
 
-def test_layers_are_kept_one_by_one_and_stacked_for_a_model_that_scans(tmp_path):
+def test_layers_are_kept_one_by_one_and_stacked_for_a_model_that_scans(make_model, tmp_path):
     native = make_model()
     model = dataclasses.replace(native.model, config=dataclasses.replace(CONFIG, scan_layers=True))
     stacked = stack_layers(native.params)
@@ -89,7 +94,7 @@ def test_layers_are_kept_one_by_one_and_stacked_for_a_model_that_scans(tmp_path)
     assert weights[0] == weights[1]
 
 
-def test_weights_of_another_width_become_the_models(tmp_path):
+def test_weights_of_another_width_become_the_models(make_model, tmp_path):
     native = make_model()
     half = dataclasses.replace(
         native, params=jax.tree.map(lambda x: x.astype(ml_dtypes.bfloat16), native.params)
@@ -117,15 +122,15 @@ def test_how_a_model_is_computed_is_no_part_of_it(folder):
     assert describe_model(quick, settings) == describe_model(model, settings)
 
 
-def test_writing_again_replaces_the_model_and_leaves_other_files(folder):
+def test_writing_again_replaces_the_model_and_leaves_other_files(make_model, make_vocabulary, folder):
     (folder / "notes.txt").write_text("mine")
-    other = dataclasses.replace(make_model(), vocabulary=b"others")
+    other = dataclasses.replace(make_model(), vocabulary=make_vocabulary("ab"))
     write_model(folder, other, card="")
-    assert read_model(folder).vocabulary == b"others"
+    assert read_model(folder).vocabulary == other.vocabulary
     assert (folder / "notes.txt").read_text() == "mine"
 
 
-def test_parameters_of_another_model_are_not_written(tmp_path):
+def test_parameters_of_another_model_are_not_written(make_model, tmp_path):
     native = make_model()
     params = {**native.params, "extra": {"kernel": np.zeros((1, 2))}}
     params.pop("word_head")
@@ -169,10 +174,13 @@ def test_a_file_that_was_never_whole_is_named(folder):
         (dict(format="other"), "describes no model"),
         (dict(image_size=16), "image_size is 16, but that of the model is 8"),
         (dict(prompt_length="12"), "prompt_length is '12'; expected int"),
-        (dict(prompt_length=0), "prompt_length is 0; expected 1 or more"),
-        (dict(keyword_length=0), "keyword_length is 0; expected 1 or more"),
+        (dict(prompt_length=1), "prompt_length is 1; expected 2 to 4096"),
+        (dict(prompt_length=10**9), "prompt_length is 1000000000; expected 2 to 4096"),
+        (dict(keyword_length=0), "keyword_length is 0; expected 1 to 4096"),
+        (dict(keyword_length=10**9), "keyword_length is 1000000000; expected 1 to 4096"),
         (dict(eos_id=20), "eos_id is 20; expected 1 to 19"),
         (dict(eos_id=-1), "eos_id is -1; expected 1 to 19"),
+        (dict(eos_id=2), "vocabulary.model ends texts with the id 1, the model with 2"),
         (dict(thresholds={"implausibility": 25}), "threshold of implausibility is 25"),
         (dict(thresholds={"implausible": 0.5}), "'implausible'; expected one of .*Did you mean 'implausib"),
         (dict(sha256={}), "sha256 is of nothing; expected model.safetensors and vocabulary.model"),
@@ -181,6 +189,16 @@ def test_a_file_that_was_never_whole_is_named(folder):
         (dict(model={"vit": {"depth": 1.5}}), "model.vit.depth is 1.5; expected int"),
         (dict(model={"score_head": {"dense_widths": 5}}), "dense_widths is 5; expected a list"),
         (dict(model={"remat": "some"}), "remat is 'some'"),
+        (dict(model={"vit": {"patch_size": 0}}), "json: ViTConfig.patch_size is 0; expected 1 or more"),
+        (dict(model={"vit": {"stem_widths": [4, 0]}}), r"stem_widths is \(4, 0\); expected 1 or more"),
+        (dict(model={"vit": {"dropout": 2.0}}), "ViTConfig.dropout is 2.0; expected 0 or more and below 1"),
+        (dict(model={"t5": {"num_heads": 0}}), "T5Config.num_heads is 0; expected 1 or more"),
+        (dict(model={"t5": {"neighbour_heads": 13}}), "neighbour_heads is 13; expected 0 .* below 13"),
+        (dict(model={"t5": {"relative_buckets": 1}}), "relative_buckets is 1; expected 4 or more"),
+        (dict(model={"t5": {"relative_max_distance": 16}}), "max_distance is 16; expected 17 or more"),
+        (dict(model={"t5": {"eps": float("nan")}}), "T5Config.eps is nan; expected 0 or more"),
+        (dict(model={"heatmap_head": {"residual_convs": -1}}), "residual_convs is -1; expected 0 or more"),
+        (dict(model={"score_head": {"kernel": 0}}), "ScoreHeadConfig.kernel is 0; expected 1 or more"),
     ],
 )
 def test_a_wrong_description_is_explained(folder, changes, message):
