@@ -186,7 +186,7 @@ def one_by_one(file: WeightFile, found: Format) -> WeightFile:
     elif found.name == BIG_VISION_VIT:
         for name, value in file.arrays.items():
             before, block, after = name.partition("Transformer/encoderblock/")
-            layers = enumerate(value) if block else ()
+            layers = enumerate(value) if block and value.ndim else ()
             stem = f"{before}{block[:-1]}"
             arrays |= {f"{stem}_{i}/{after}": layer for i, layer in layers} or {name: value}
     return dataclasses.replace(file, arrays=arrays) if arrays else file
@@ -254,8 +254,8 @@ def check_config(file: WeightFile, found: Format, config: RAHFConfig) -> tuple[s
             problems.append(f"{name} is {theirs!r} there and {ours!r} in this model")
     if problems:
         raise WeightsError(
-            f"the config.json of {file.path} is of another model: {'; '.join(problems)}. Put the weights "
-            "beside their own, or give the model those sizes."
+            f"the config.json of {file.path} is of another model: {'; '.join(problems)}. If it is not "
+            "of these weights, move it away; else give the model those sizes."
         )
     return tuple(notes)
 

@@ -21,7 +21,6 @@ from richhf.pretrained.formats import (
     APPROXIMATE_GELU,
     AUTHOR,
     BIG_VISION_VIT,
-    FORMATS,
     HF_T5,
     HF_VIT,
     T5X_T5,
@@ -47,18 +46,18 @@ def infer_config(file: WeightFile, found: Format) -> RAHFConfig:
     prefix = found.table(RAHFConfig(), ()).prefix if found.name in (HF_VIT, BIG_VISION_VIT) else r"module\."
     arrays = {re.sub(f"^(?:{prefix})", "", name): value for name, value in file.arrays.items()}
     readers = {
-        AUTHOR: _author,
-        HF_T5: lambda arrays, facts: RAHFConfig(t5=_hugging_face_t5(arrays, facts)),
-        T5X_T5: lambda arrays, facts: RAHFConfig(t5=_t5x_t5(arrays)),
-        HF_VIT: lambda arrays, facts: RAHFConfig(vit=_hugging_face_vit(arrays, facts)),
-        BIG_VISION_VIT: lambda arrays, facts: RAHFConfig(vit=_big_vision_vit(arrays)),
+        AUTHOR: lambda: _author(arrays, file.config or {}),
+        HF_T5: lambda: RAHFConfig(t5=_hugging_face_t5(arrays, file.config or {})),
+        T5X_T5: lambda: RAHFConfig(t5=_t5x_t5(arrays)),
+        HF_VIT: lambda: RAHFConfig(vit=_hugging_face_vit(arrays, file.config or {})),
+        BIG_VISION_VIT: lambda: RAHFConfig(vit=_big_vision_vit(arrays)),
     }
     try:
-        return readers[found.name](arrays, file.config or {})
-    except KeyError as error:
-        raise ValueError(
-            f"the sizes of {file.path} ({FORMATS[found.name].what}) cannot be read: it lacks {error.args[0]}."
-        ) from error
+        return readers[found.name]()
+    except (KeyError, IndexError, TypeError, ValueError, ZeroDivisionError) as error:
+        # Arrays may have any number of axes, and axes of any length.
+        problem = f"it lacks {error.args[0]}." if isinstance(error, KeyError) else error
+        raise ValueError(f"the sizes of {file.path} ({found.what}) cannot be read: {problem}") from error
 
 
 def _fact(facts: Facts, name: str, usual: int | float) -> Any:

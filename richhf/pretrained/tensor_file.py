@@ -9,6 +9,8 @@ import safetensors.numpy
 
 from richhf.atomic import atomic_path
 
+TENSORS = ".safetensors"
+
 
 def write_tensors(file: Path, arrays: Mapping[str, np.ndarray], metadata: Mapping[str, str]) -> None:
     """Writes a file, whole or not at all."""

@@ -1,11 +1,14 @@
 """One file of PyTorch: a state_dict, alone or in what training keeps; nothing is unpickled but arrays."""
 
+import errno
 import re
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+TORCH = (".pt", ".pth", ".bin")
+"""What such a file's name ends in."""
 WRAPPERS = ("state_dict", "model_state_dict", "model", "module")
 """Names under which a training's file keeps the weights."""
 ELSEWHERE = "where it comes from, save its state_dict as safetensors."
@@ -28,6 +31,8 @@ def read_torch(file: Path) -> tuple[dict[str, np.ndarray], tuple[str, ...]]:
     try:
         content = torch.load(file, map_location="cpu", weights_only=True)
     except Exception as error:
+        if not tells_damage(error):
+            raise
         # PyTorch's own message tells how to load it all the same, and to run what is in it.
         found = re.search(r"Unsupported global: GLOBAL ([\w.]+)", str(error))
         if found:
@@ -48,8 +53,15 @@ def read_torch(file: Path) -> tuple[dict[str, np.ndarray], tuple[str, ...]]:
     other = [name for name, value in tensors.items() if not isinstance(value, torch.Tensor)]
     if not tensors or other or not all(isinstance(name, str) for name in tensors):
         found_text = f"{other[0]!r} is no array" if other else f"found {type(content).__name__}"
-        raise ValueError(f"{file} is no state_dict: {found_text}; expected arrays by name.")
+        raise ValueError(f"{file} is no state_dict: {found_text}; expected arrays by name: {ELSEWHERE}")
     return {name: _to_numpy(value, name, file) for name, value in tensors.items()}, tuple(notes)
+
+
+def tells_damage(error: Exception) -> bool:
+    """Whether an error in reading is the file's, and not of the machine: no permission, a disk, memory."""
+    if isinstance(error, OSError):
+        return error.errno == errno.EINVAL  # A place before the file's start was sought.
+    return not isinstance(error, MemoryError)
 
 
 def _wrapper(content: Any, file: Path) -> str | None:

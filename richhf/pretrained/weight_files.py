@@ -14,12 +14,11 @@ from typing import Any
 import numpy as np
 from flax import traverse_util
 
-from richhf.pretrained.model_config import parse_json, read_json
+from richhf.pretrained.model_config import CONFIG, parse_json, read_json
 from richhf.pretrained.t5x_checkpoint import find_t5x_checkpoint, read_t5x_checkpoint
-from richhf.pretrained.tensor_file import read_tensors
-from richhf.pretrained.torch_file import read_torch
+from richhf.pretrained.tensor_file import TENSORS, read_tensors
+from richhf.pretrained.torch_file import TORCH, read_torch, tells_damage
 
-CONFIG = "config.json"
 DESCRIPTION = "richhf"
 """The name in a safetensors file's metadata of what `config.json` would say, as JSON."""
 FILES = (
@@ -38,16 +37,35 @@ class WeightFile:
     Attributes:
         path: the file or folder that was read.
         arrays: by name.
-        config: what the file says of its model, or else the `config.json` beside it; None: neither is there.
-        config_source: where that is from, for errors.
+        told: what the file itself says of its model; None: nothing.
+        beside: the `config.json` beside it; None: there is none.
         notes: what was left out in reading, for people.
     """
 
     path: Path
     arrays: Mapping[str, np.ndarray]
-    config: Mapping[str, Any] | None = None
-    config_source: str = ""
+    told: Mapping[str, Any] | None = None
+    beside: Path | None = None
     notes: tuple[str, ...] = ()
+
+    @property
+    def config(self) -> Mapping[str, Any] | None:
+        """What the file says of its model, or else the `config.json` beside it, which is read only now.
+
+        Raises:
+            ValueError: that one is damaged, or another's.
+        """
+        if self.told is not None or self.beside is None:
+            return self.told
+        try:
+            return read_json(self.beside)
+        except ValueError as error:
+            raise ValueError(f"{error} (If it is not of {self.path}, move it away.)") from error
+
+    @property
+    def config_source(self) -> str:
+        """Where that is from, for errors."""
+        return f"the metadata ({DESCRIPTION}) of {self.path}" if self.beside is None else str(self.beside)
 
 
 def read_weights(path: str | os.PathLike) -> WeightFile:
@@ -69,9 +87,7 @@ def read_weights(path: str | os.PathLike) -> WeightFile:
         file = there
     found = dataclasses.replace(_read_indexed(file), path=path)
     beside = file.parent / CONFIG
-    if found.config is None and beside.is_file():
-        found = dataclasses.replace(found, config=read_json(beside), config_source=str(beside))
-    return found
+    return dataclasses.replace(found, beside=beside) if found.told is None and beside.is_file() else found
 
 
 def check_exists(path: Path) -> None:
@@ -91,7 +107,7 @@ def _listing(folder: Path) -> str:
 
 def _read_indexed(file: Path) -> WeightFile:
     """The arrays of a file, or of all files that an index names."""
-    if file.suffix != ".json":
+    if file.suffix.lower() != ".json":
         return _reader(file)(file)
     places = read_json(file).get("weight_map")
     if not isinstance(places, dict) or not all(isinstance(part, str) for part in places.values()):
@@ -116,21 +132,20 @@ def _read_indexed(file: Path) -> WeightFile:
 
 
 def _reader(file: Path) -> Callable[[Path], WeightFile]:
-    readers = {".safetensors": _read_safetensors, ".npz": _read_npz}
-    readers |= dict.fromkeys((".bin", ".pt", ".pth"), _read_torch)
-    if file.suffix not in readers:
+    readers = {TENSORS: _read_safetensors, ".npz": _read_npz} | dict.fromkeys(TORCH, _read_torch)
+    if file.suffix.lower() not in readers:
         raise ValueError(
             f"{file} is of no known kind of weights: found the ending {file.suffix!r}, expected one of "
             f"{', '.join(readers)}, or a folder with {_expected()}."
         )
-    return readers[file.suffix]
+    return readers[file.suffix.lower()]
 
 
 def _read_safetensors(file: Path) -> WeightFile:
     arrays, metadata = read_tensors(file)
     told = metadata.get(DESCRIPTION)
     where = f"the metadata ({DESCRIPTION}) of {file}"
-    return WeightFile(file, arrays, None if told is None else parse_json(told, where), where)
+    return WeightFile(file, arrays, None if told is None else parse_json(told, where))
 
 
 def _read_npz(file: Path) -> WeightFile:
@@ -147,6 +162,8 @@ def _read_npz(file: Path) -> WeightFile:
                 for name in content.files:
                     arrays[name] = content[name]
         except Exception as error:
+            if not tells_damage(error):
+                raise
             # NumPy's own message tells how to unpickle it all the same.
             if "pickle" in str(error):
                 raise ValueError(

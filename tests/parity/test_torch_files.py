@@ -14,6 +14,7 @@ import safetensors.torch  # noqa: E402
 from richhf import cli  # noqa: E402
 from richhf.models import T5Config  # noqa: E402
 from richhf.pretrained import read_model, read_weights  # noqa: E402
+from richhf.pretrained.torch_file import read_torch  # noqa: E402
 from tests.parity.test_rahf import SMALL  # noqa: E402
 from tests.parity.torch_rahf import TorchRAHF  # noqa: E402
 from tests.parity.torch_weights import randomise  # noqa: E402
@@ -55,8 +56,11 @@ def test_code_in_a_file_is_not_run(tmp_path):
     with pytest.raises(ValueError, match=r"cut\.pt is damaged, or not a file of weights alone"):
         read_weights(tmp_path / "cut.pt")
     torch.save({"epoch": 3}, tmp_path / "no.pt")
-    with pytest.raises(ValueError, match=r"no\.pt is no state_dict: 'epoch' is no array"):
+    with pytest.raises(ValueError, match=r"no\.pt is no state_dict: 'epoch' is no array; .* save its"):
         read_weights(tmp_path / "no.pt")
+    (tmp_path / "folder.pt").mkdir()
+    with pytest.raises(OSError, match=r"folder\.pt"):
+        read_torch(tmp_path / "folder.pt")
 
 
 def test_which_weights_are_meant_is_not_guessed(tmp_path):

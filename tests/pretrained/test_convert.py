@@ -195,7 +195,7 @@ def test_sizes_are_read_off_the_arrays(kind, tmp_path):
         assert told == dataclasses.replace(getattr(config, said[1]), **changes[said[1]])
         name = next(iter(said[0]))
         with pytest.raises(ValueError, match=f"says {name} '4'; expected a number"):
-            infer_config(dataclasses.replace(beside, config={name: "4"}), find_format(beside))
+            infer_config(dataclasses.replace(beside, told={name: "4"}), find_format(beside))
     less = {name: value for name, value in file.arrays.items() if "query" not in name}
     less = {name: value for name, value in less.items() if "shared" not in name and "position" not in name}
     less.pop("encoder/relpos_bias/rel_embedding", None)

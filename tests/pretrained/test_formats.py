@@ -64,7 +64,7 @@ def test_the_authors_layout(small, target, fill, tmp_path, variant):
         "vit.pooler.dense.bias left out",
     }
     with pytest.raises(WeightsError, match="d_model is 5 there and 12 in this model"):
-        import_weights(dataclasses.replace(file, config={"d_model": 5}), config, shapes)
+        import_weights(dataclasses.replace(file, told={"d_model": 5}), config, shapes)
     only = import_weights(file, config, shapes, parts=["vit"])
     assert {part_of(path) for path in only.params} == {"vit"}
 
@@ -90,7 +90,7 @@ def test_t5_of_hugging_face(small, target, fill, tmp_path, t5):
     assert any(note.startswith(f"{unread} left out") for note in found.notes)
     assert any("layer_norm_epsilon: 1e-05" in note for note in found.notes)
     with pytest.raises(WeightsError, match="num_heads is 4 there and 3 in this model"):
-        import_weights(dataclasses.replace(file, config=said | {"num_heads": 4}), config, shapes)
+        import_weights(dataclasses.replace(file, told=said | {"num_heads": 4}), config, shapes)
     with pytest.raises(WeightsError, match=r"T5 of Hugging Face.* has no vit; it has t5"):
         import_weights(file, config, shapes, parts=["vit"])
 
@@ -165,21 +165,20 @@ def test_vit_of_hugging_face(small, target, fill, tmp_path, prefix):
         ({"hidden_size": 16}, "hidden_size is 16 there and 8 in this model"),
     ):
         with pytest.raises(WeightsError, match=message):
-            import_weights(dataclasses.replace(file, config=changes), small, shapes)
+            import_weights(dataclasses.replace(file, told=changes), small, shapes)
 
 
 def test_the_blocks_of_big_vision_may_be_stacked(tmp_path):
     names = ("params/Transformer/{}/LayerNorm_0/scale", "params/Transformer/{}/MlpBlock_0/Dense_0/kernel")
     rng = np.random.default_rng(0)
     stacks = {names[0]: rng.normal(size=(3, 4)), names[1]: rng.normal(size=(3, 4, 5))}
-    arrays = {name.format("encoderblock"): value for name, value in stacks.items()} | {
-        "params/cls": np.ones(1)
-    }
-    file = save(tmp_path / "vit", arrays)
+    others = {"params/cls": np.ones(1), "params/Transformer/encoderblock/step": np.array(3.0)}
+    arrays = {name.format("encoderblock"): value for name, value in stacks.items()} | others
+    file = dataclasses.replace(save(tmp_path / "vit", arrays), arrays=arrays)  # It makes scalars rows of one.
     found = find_format(file)
     assert found.name == "big-vision-vit"
     blocks = {name.format(f"encoderblock_{i}"): value[i] for name, value in stacks.items() for i in range(3)}
-    assert_same(one_by_one(file, found).arrays, blocks | {"params/cls": np.ones(1)})
+    assert_same(one_by_one(file, found).arrays, blocks | others)
 
 
 def test_a_model_without_class_token_and_of_another_size(small, target, fill, tmp_path):

@@ -28,8 +28,8 @@ def test_a_safetensors_file_and_a_folder_with_its_config(tmp_path):
         found = read_weights(path)
         assert_same(found.arrays, ARRAYS)
         assert (found.path, found.config) == (path, {"num_heads": 3})
-    safetensors.numpy.save_file(ARRAYS, tmp_path / "own.safetensors", metadata={"richhf": '{"own": 1}'})
-    assert read_weights(tmp_path / "own.safetensors").config == {"own": 1}
+    safetensors.numpy.save_file(ARRAYS, tmp_path / "OWN.SafeTensors", metadata={"richhf": '{"own": 1}'})
+    assert read_weights(tmp_path / "OWN.SafeTensors").config == {"own": 1}
     safetensors.numpy.save_file(ARRAYS, tmp_path / "own.safetensors", metadata={"richhf": "own"})
     with pytest.raises(ValueError, match=r"metadata \(richhf\) of .*own\.safetensors is damaged"):
         read_weights(tmp_path / "own.safetensors")
@@ -70,6 +70,17 @@ def test_npz_without_pickles(tmp_path):
     content[140:150] = b"\xff" * 10
     (tmp_path / "w.npz").write_bytes(content)
     with pytest.raises(ValueError, match=r"w\.npz is damaged at x/y: Bad CRC-32"):
+        read_weights(tmp_path / "w.npz")
+
+
+@pytest.mark.parametrize("error", [OSError(5, "Input/output error"), MemoryError()])
+def test_what_a_machine_lacks_is_not_called_damage(tmp_path, monkeypatch, error):
+    def fail(*args, **kwargs):
+        raise error
+
+    np.savez(tmp_path / "w.npz", x=ARRAYS["a"])
+    monkeypatch.setattr(np, "load", fail)
+    with pytest.raises(type(error)):
         read_weights(tmp_path / "w.npz")
 
 
