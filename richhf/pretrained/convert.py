@@ -17,7 +17,6 @@ from richhf.pretrained.author_table import author_table
 from richhf.pretrained.destination import check_writable
 from richhf.pretrained.formats import (
     AUTHOR,
-    FORMATS,
     RICHHF,
     check_format,
     find_format,
@@ -28,24 +27,28 @@ from richhf.pretrained.formats import (
 from richhf.pretrained.loader import export_params, flat_shapes, initial_shapes, nest
 from richhf.pretrained.model_config import config_from_json, read_json
 from richhf.pretrained.native import (
+    CARD,
     FORMAT_NAME,
+    LONGEST,
+    SHORTEST,
     VOCABULARY,
     NativeModel,
     Settings,
     describe_model,
+    holds_model,
     read_description,
     write_model,
 )
 from richhf.pretrained.sizes import infer_config
-from richhf.pretrained.tensor_file import write_tensors
+from richhf.pretrained.tensor_file import TENSORS, write_tensors
+from richhf.pretrained.torch_file import TORCH
 from richhf.pretrained.vocabulary_file import check_vocabulary
 from richhf.pretrained.weight_files import DESCRIPTION, WeightFile, check_exists, read_weights
 
 TARGETS = (RICHHF, AUTHOR)
-TENSORS, TORCH = ".safetensors", (".pt", ".pth", ".bin")
 OTHERS = (".npz", ".npy", ".onnx", ".ckpt", ".h5", ".msgpack", ".zip", ".json", ".safetensor", ".gguf")
-PROMPT_LENGTH, LONGEST = 128, 4096
-"""Tokens of a prompt row: the usual number, and far more than any prompt has."""
+PROMPT_LENGTH = 128
+"""Tokens of a prompt row, where nothing says how many."""
 
 Described = tuple[RichFeedbackModel, Settings]
 
@@ -86,12 +89,14 @@ def convert(
         raise ValueError(f"--to is {target_format!r}; expected one of {', '.join(TARGETS)}.")
     check_format(source_format)
     _check_destination(destination, source, target_format)
-    to_folder = target_format == RICHHF and destination.suffix != TENSORS
+    to_folder = target_format == RICHHF and destination.suffix.lower() != TENSORS
     check_exists(source)
-    if prompt_length is not None and (target_format == AUTHOR or not 1 <= prompt_length <= LONGEST):
+    if prompt_length is not None and not SHORTEST <= prompt_length <= LONGEST:
+        raise ValueError(f"--prompt-length is {prompt_length}; expected {SHORTEST} to {LONGEST} tokens.")
+    if prompt_length is not None and destination.suffix.lower() in TORCH:
         raise ValueError(
-            f"--prompt-length is {prompt_length} with --to {target_format}; expected 1 to {LONGEST} tokens, "
-            f"and --to {RICHHF}, whose files keep it."
+            f"--prompt-length is not kept in {destination}, a file of PyTorch: leave it out, or let DST end "
+            f"in {TENSORS}."
         )
     if vocabulary is not None and not to_folder:
         raise ValueError(
@@ -103,22 +108,30 @@ def convert(
     file = read_weights(source)
     found = find_format(file, source_format)
     file = one_by_one(file, found)
-    described, settings = given or _described(file, found.name)
+    known = given or _described(file, found.name)
+    described, settings = known or (
+        RichFeedbackModel(infer_config(file, found)),
+        Settings(prompt_length or PROMPT_LENGTH),
+    )
     config = described.config
     imported = import_weights(file, config, flat_shapes(initial_shapes(config)), format_name=found.name)
     note(f"{file.path}: {found.what}, {len(file.arrays)} arrays")
     for line in imported.notes:
         note(f"  {line}")
+    if known is None and found.name == AUTHOR:
+        note(f"  not said by it, so assumed: {_beside_arrays(described, settings)}")
     parts = list(dict.fromkeys(part_of(path) for path in imported.params))
     # What is ours already stays from where it is.
     told = {"converted_from": found.what, "notes": list(imported.notes)} | dict(settings.provenance)
     settings = dataclasses.replace(
         settings, provenance=told, prompt_length=prompt_length or settings.prompt_length
     )
+    description = json.dumps(describe_model(described, settings), ensure_ascii=False)
     if target_format == AUTHOR:
-        _write_author(destination, config, imported.params, str(file.path))
+        _write_author(destination, config, imported.params, str(file.path), description)
+        if known and destination.suffix.lower() in TORCH:
+            note(f"  lost in a file of PyTorch ({TENSORS} keeps it): {_beside_arrays(described, settings)}")
     elif pieces is None:
-        description = json.dumps(describe_model(described, settings), ensure_ascii=False)
         write_tensors(destination, imported.params, {"format": "np", DESCRIPTION: description})
     else:
         lacking = [part for part in parameter_parts(initial_shapes(config)) if part not in parts]
@@ -131,18 +144,19 @@ def convert(
         content = check_vocabulary(pieces, described)
         native = NativeModel(described, nest(imported.params, initial_shapes(config)), content, settings)
         with atomic_folder(destination) as temporary:
-            write_model(temporary, native, card=_card(found.what, imported.notes))
+            write_model(temporary, native, card=_card(source, found.what, imported.notes, settings))
     size = sum(value.size for value in imported.params.values())
     note(f"{destination}: {', '.join(parts)}; {size / 1e6:.2f} M parameters")
 
 
 def _check_destination(destination: Path, source: Path, target_format: str) -> None:
     """Raises an error unless what is asked for can be written there, over nothing."""
-    if target_format == AUTHOR and destination.suffix not in (TENSORS, *TORCH):
+    suffix = destination.suffix.lower()
+    if target_format == AUTHOR and suffix not in (TENSORS, *TORCH):
         raise ValueError(
             f"{destination} should end in {TENSORS} or {', '.join(TORCH)}, for the author's layout."
         )
-    if target_format == RICHHF and destination.suffix in (*TORCH, *OTHERS):
+    if target_format == RICHHF and suffix in (*TORCH, *OTHERS):
         raise ValueError(
             f"{destination} looks like a file, but what is written is a {TENSORS} file or a folder "
             f"({', '.join(TORCH)} go with --to author; python -m launch.export writes other formats)."
@@ -152,7 +166,7 @@ def _check_destination(destination: Path, source: Path, target_format: str) -> N
             f"SRC and DST are one, {destination}, and nothing is written over: give another DST."
         )
     if os.path.lexists(destination):
-        is_folder = target_format == RICHHF and destination.suffix != TENSORS and destination.is_dir()
+        is_folder = target_format == RICHHF and suffix != TENSORS and destination.is_dir()
         there = min((one.name for one in destination.iterdir()), default="") if is_folder else "."
         if there:
             holds = f" and holds {there!r}" if is_folder else ""
@@ -161,7 +175,7 @@ def _check_destination(destination: Path, source: Path, target_format: str) -> N
                 "another DST."
             )
     check_writable(destination)
-    if destination.suffix in TORCH:
+    if suffix in TORCH:
         try:
             import torch  # noqa: F401, told before anything is read
         except ImportError as error:
@@ -198,23 +212,34 @@ def _read_given(file: Path) -> Described:
     return RichFeedbackModel(config), Settings(prompt_length=PROMPT_LENGTH)
 
 
-def _described(file: WeightFile, format_name: str) -> Described:
-    """The model that the source says it is of, or that is read off its arrays."""
-    if format_name != RICHHF:
-        return RichFeedbackModel(infer_config(file, FORMATS[format_name])), Settings(PROMPT_LENGTH)
-    if file.config is None or file.config.get("format") != FORMAT_NAME:
+def _described(file: WeightFile, format_name: str) -> Described | None:
+    """The model that the source says it is of; None: it is to be read off its arrays."""
+    if format_name not in (RICHHF, AUTHOR):
+        return None
+    if file.config is not None and file.config.get("format") == FORMAT_NAME:
+        return read_description(file.config, file.config_source)
+    if format_name == RICHHF:
         raise ValueError(
             f"{file.path} holds parameters of this project without their config.json; give it by --model."
         )
-    return read_description(file.config, file.config_source)
+    return None
+
+
+def _beside_arrays(model: RichFeedbackModel, settings: Settings) -> str:
+    """What is to be known of a model beside its arrays and their sizes, in words."""
+    prompts = "" if settings.see_prompt else ", prompts not seen (see_prompt)"
+    thresholds = f", thresholds of {', '.join(settings.thresholds)}" if settings.thresholds else ""
+    return (
+        f"prompts of {settings.prompt_length} tokens, keywords of {model.keyword_length}{prompts}{thresholds}"
+    )
 
 
 def _write_author(
-    destination: Path, config: RAHFConfig, params: Mapping[str, np.ndarray], origin: str
+    destination: Path, config: RAHFConfig, params: Mapping[str, np.ndarray], origin: str, description: str
 ) -> None:
     state = export_params(author_table(config), params, origin)
-    if destination.suffix == TENSORS:
-        write_tensors(destination, state, {"format": "pt"})
+    if destination.suffix.lower() == TENSORS:
+        write_tensors(destination, state, {"format": "pt", DESCRIPTION: description})
         return
     import torch
 
@@ -222,9 +247,13 @@ def _write_author(
         torch.save({name: torch.from_numpy(value.copy()) for name, value in state.items()}, temporary)
 
 
-def _card(what: str, notes: tuple[str, ...]) -> str:
+def _card(source: Path, what: str, notes: tuple[str, ...], settings: Settings) -> str:
+    """The card of a model of ours that is there already, or else one that says where the weights are from."""
+    if holds_model(source) and (source / CARD).is_file():
+        return (source / CARD).read_text(encoding="utf-8")
+    kept = "; the thresholds are those that came with them" if settings.thresholds else ""
     lines = "".join(f"\n- {note}" for note in notes)
     return (
         f"# RAHF, converted\n\nThe weights come from {what}, by `richhf convert`; their licence is that of "
-        f"their author.\nNothing was measured or calibrated on the way.\n{lines}\n"
+        f"their author.\nNothing was measured or calibrated on the way{kept}.\n{lines}\n"
     )

@@ -3,6 +3,7 @@
 import dataclasses
 import json
 import sys
+import types
 
 import numpy as np
 import pytest
@@ -19,6 +20,7 @@ from richhf.pretrained import (
     initial_shapes,
     read_model,
     read_weights,
+    write_model,
 )
 from richhf.pretrained.formats import APPROXIMATE_GELU, find_format
 from richhf.pretrained.model_config import config_to_json
@@ -93,8 +95,7 @@ def test_parts_alone_are_a_file(author, small, fill, tmp_path, capsys):
         (["--model", "{}/text.json"], "text.json is damaged, it cannot be read as JSON"),
         (["--model", "{}/other.json"], "Expected a config.json of this project"),
         (["--vocabulary", "{}/spiece.model"], "--vocabulary is for a model folder"),
-        (["--prompt-length", "100000"], "expected 1 to 4096 tokens"),
-        (["--prompt-length", "20", "--to", "author"], "whose files keep it"),
+        (["--prompt-length", "100000"], "is 100000; expected 2 to 4096 tokens"),
         (["folder"], "--vocabulary FILE is missing"),
         (["folder", "--vocabulary", "nowhere"], "there is no file nowhere"),
         (["folder", "--vocabulary", "{}/text.json"], "text.json is no SentencePiece model"),
@@ -201,6 +202,63 @@ def test_sizes_are_read_off_the_arrays(kind, tmp_path):
     less.pop("encoder/relpos_bias/rel_embedding", None)
     with pytest.raises(ValueError, match="cannot be read: it lacks"):
         infer_config(dataclasses.replace(file, arrays=less), find_format(file, kind))
+    for shape in ((), (2,)):
+        odd = {name: np.zeros(shape) for name in file.arrays}
+        with pytest.raises(ValueError, match=r"the sizes of .*w\.npz .*cannot be read: "):
+            infer_config(dataclasses.replace(file, arrays=odd), find_format(file, kind))
+
+
+@pytest.mark.parametrize("ending", ["safetensors", "SafeTensors", "pt"])
+def test_what_the_authors_layout_says_not_is_kept_or_told(tmp_path, capsys, author, ending):
+    if ending == "pt":
+        pytest.importorskip("torch")
+    author()
+    source, folder, file = (tmp_path / name for name in ("author.safetensors", "model", f"a.{ending}"))
+    vocabulary = f"--vocabulary={tmp_path / 'spiece.model'}"
+    assumed = "not said by it, so assumed: prompts of 128 tokens, keywords of 64"
+    assert cli.main(["convert", str(source), str(folder), vocabulary]) == 0
+    assert assumed in capsys.readouterr().out
+    native = read_model(folder)
+    settings = dataclasses.replace(
+        native.settings, prompt_length=20, see_prompt=False, thresholds={"alignment": 0.5}
+    )
+    changed = dataclasses.replace(
+        native, model=dataclasses.replace(native.model, keyword_length=9), settings=settings
+    )
+    write_model(folder, changed, card="# Mine\n")
+    assert cli.main(["convert", "--to", "author", str(folder), str(file)]) == 0
+    said = "prompts of 20 tokens, keywords of 9, prompts not seen (see_prompt), thresholds of alignment"
+    assert (f"lost in a file of PyTorch (.safetensors keeps it): {said}" in capsys.readouterr().out) == (
+        ending == "pt"
+    )
+    assert cli.main(["convert", str(file), str(tmp_path / "back"), vocabulary]) == 0
+    assert (assumed in capsys.readouterr().out) == (ending == "pt")
+    back = read_model(tmp_path / "back")
+    if ending != "pt":
+        assert (back.model, back.settings.thresholds) == (changed.model, settings.thresholds)
+        assert (back.settings.prompt_length, back.settings.see_prompt) == (20, False)
+        assert "thresholds are those that came with them" in (tmp_path / "back/README.md").read_text()
+
+
+def test_a_prompt_length_is_not_asked_of_a_file_that_cannot_keep_it(tmp_path, capsys, monkeypatch):
+    monkeypatch.setitem(sys.modules, "torch", types.ModuleType("torch"))
+    flags = ["convert", "--to", "author", str(SHIPPED["synthetic-tiny"]), "--prompt-length", "20"]
+    assert cli.main([*flags, str(tmp_path / "x.pt")]) == 2
+    assert "--prompt-length is not kept in" in capsys.readouterr().err
+
+
+def test_a_config_of_something_else_beside_a_file(tmp_path):
+    """It is read only for formats that have one, and what to do with it is said."""
+    (tmp_path / "config.json").write_text("{not JSON")
+    names = {"Transformer/encoderblock_0/LayerNorm_0/scale": np.ones(4)}
+    np.savez(tmp_path / "vit.npz", **names)
+    file = read_weights(tmp_path / "vit.npz")
+    with pytest.raises(ValueError, match="it lacks embedding/kernel"):
+        infer_config(file, find_format(file))
+    np.savez(tmp_path / "t5.npz", **{"encoder.block.0.layer.0.SelfAttention.q.weight": np.ones((4, 4))})
+    file = read_weights(tmp_path / "t5.npz")
+    with pytest.raises(ValueError, match=r"config\.json is damaged.* move it away"):
+        infer_config(file, find_format(file))
 
 
 def test_a_model_keeps_what_it_says_of_itself_as_folder_and_as_file(tmp_path):
@@ -209,6 +267,7 @@ def test_a_model_keeps_what_it_says_of_itself_as_folder_and_as_file(tmp_path):
     assert cli.main(["convert", str(copy), str(tmp_path / "x.safetensors"), "--prompt-length", "20"]) == 0
     back = ["convert", str(tmp_path / "x.safetensors"), str(tmp_path / "back")]
     assert cli.main([*back, f"--vocabulary={shipped / 'vocabulary.model'}"]) == 0
+    assert (copy / "README.md").read_text() == (shipped / "README.md").read_text()
     theirs = read_model(shipped)
     for folder, length in (("copy", 36), ("back", 20)):
         ours = read_model(tmp_path / folder)
