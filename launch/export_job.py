@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -69,6 +70,10 @@ def export_job(
     check_apart(export_dir, checkpoint)
     check_replaceable(export_dir)
     labelled = list_record_files(calibrate_on) if calibrate_on is not None else ()
+    if not os.path.lexists(checkpoint):
+        raise ValueError(
+            f"{checkpoint} does not exist; expected a run (MODEL_DIR), or a native model folder (CHECKPOINT)."
+        )
     if is_native(checkpoint):
         native = read_model(checkpoint)
     elif model is None or task_feature_lengths is None:

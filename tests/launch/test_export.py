@@ -17,7 +17,7 @@ WRONG = {
     "--gin.EXPORT_DIR={run}/checkpoints/1/exported": "lies in what is to be exported",
     "--gin.EXPORT_DIR={run}/..": "holds what is to be exported",
     "--gin.EXPORT_DIR={run}/vocabulary.model": "is a file; expected the folder",
-    "--gin.MODEL_DIR={run}/nowhere": "no checkpoint in",
+    "--gin.MODEL_DIR={run}/nowhere": "nowhere does not exist; expected a run",
     "--gin.CHECKPOINT_STEP=7": "7",
     "--gin.CALIBRATE_ON={run}/nowhere": "does not exist",
     "--gin.CALIBRATE_ON={run}": "no *.tfrecord file in",
@@ -81,6 +81,13 @@ def test_what_cannot_be_exported_is_told(flag, made_run, export, tmp_path, capsy
     assert "Traceback" not in message
     assert WRONG[flag] in message
     assert not (tmp_path / "exported").exists()
+
+
+def test_a_model_folder_that_is_not_there_is_told_before_settings_that_it_needs_not(tmp_path, capsys):
+    places = {"CHECKPOINT": tmp_path / "nope", "EXPORT_DIR": tmp_path / "exported", "FORMAT": "native"}
+    flags = [f"--gin.{key}={value}" for key, value in places.items()]
+    assert launch_export.main(["--gin_file=gin/runs/export.gin", *flags]) == 2
+    assert "nope does not exist; expected a run (MODEL_DIR), or a native" in capsys.readouterr().err
 
 
 def test_records_that_tell_nothing_calibrate_nothing(made_run, export, data_dir, tmp_path, capsys):
