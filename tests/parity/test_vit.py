@@ -44,7 +44,8 @@ def encode(weights, config, pixels, **settings):
     made = jax.eval_shape(ViT(config).init, jax.random.key(0), pixels)["params"]
     target = {f"vit/{path}": leaf for path, leaf in flat_shapes(made).items()}
     arrays = {name: value for name, value in weights.arrays.items() if settings.get("keep", str)(name)}
-    found = dataclasses.replace(weights, arrays=arrays)
+    beside = weights.beside if len(arrays) == len(weights.arrays) else None  # It tells of all layers.
+    found = dataclasses.replace(weights, arrays=arrays, beside=beside)
     imported = import_weights(found, RAHFConfig(vit=config), target)
     params = nest(imported.params, {"vit": made})["vit"]
     return np.asarray(jax.jit(ViT(config).apply)({"params": params}, pixels)), imported.notes
