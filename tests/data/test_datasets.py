@@ -118,7 +118,7 @@ def test_num_examples_cuts_evaluation_and_is_refused_in_training(config):
         ({"split": "tests"}, "no split 'tests'. Did you mean 'test'"),
         ({"batch_size": 0}, "BATCH_SIZE is 0"),
         ({"task_feature_lengths": {"image": 32, "inputs": 40}}, r"missing \['targets'\]"),
-        ({"task_feature_lengths": {**LENGTHS, "inputs": 2}}, r"TASK_FEATURE_LENGTHS\['inputs'\] is 2"),
+        ({"task_feature_lengths": {**LENGTHS, "inputs": 2}}, r"2 tokens \(TASK_FEATURE_LENGTHS\['inputs'\]"),
     ],
 )
 def test_wrong_configurations_are_explained(config, changes, message):
