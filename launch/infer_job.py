@@ -19,7 +19,7 @@ from richhf.inference.bulk import Bulk
 from richhf.inference.encoder import Encoder
 from richhf.inference.inputs import Input, describe_inputs
 from richhf.inference.listing import find_inputs
-from richhf.inference.manifest import check_apart, claim_folder, describe, weights_digest
+from richhf.inference.manifest import check_outside, claim_folder, describe, weights_digest
 from richhf.inference.pictures import MAX_PIXELS
 from richhf.inference.predictions import KINDS, output_names
 from richhf.inference.shards import PARQUET, SUMMARY, ShardWriter
@@ -103,7 +103,7 @@ def infer_job(
         see_prompt=see_prompt,
         max_pixels=max_pixels,
     )
-    check_apart(output_dir, source)
+    check_outside(output_dir, source)
     columns = {"id_column": id_column, "image_column": image_column, "prompt_column": prompt_column}
     note = print if jax.process_index() == 0 else None
     inputs = find_inputs(source, table=table, **columns, need_prompts=see_prompt, note=note)

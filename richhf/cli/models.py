@@ -78,7 +78,7 @@ def _predict(arguments: argparse.Namespace) -> int:
     from richhf.inference.feedback_folder import PAGE, TABLE, read_feedback_rows, write_feedback
     from richhf.inference.inputs import file_input, shortened
     from richhf.inference.listing import find_inputs
-    from richhf.inference.manifest import check_apart
+    from richhf.inference.manifest import check_outside
     from richhf.inference.predictions import KINDS
 
     kinds = tuple(kind for kind in KINDS if kind in arguments.outputs)
@@ -100,7 +100,7 @@ def _predict(arguments: argparse.Namespace) -> int:
         }
         source = arguments.csv or arguments.folder
         with _flags_for_settings():
-            check_apart(arguments.out, source)
+            check_outside(arguments.out, source)
             inputs = find_inputs(source, table=arguments.table, **columns, note=print)
     predictor = richhf.load(arguments.model)
     bar = tqdm(total=len(inputs), desc="predict", unit=" images", disable=len(inputs) == 1)

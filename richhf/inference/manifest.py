@@ -52,7 +52,7 @@ def claim_folder(folder: str | os.PathLike, manifest: Mapping[str, Any], *, writ
     return True
 
 
-def check_apart(folder: str | os.PathLike, source: str | os.PathLike) -> None:
+def check_outside(folder: str | os.PathLike, source: str | os.PathLike) -> None:
     """Raises ValueError where an output folder would lie among the inputs, and outputs be taken for some."""
     inputs, outputs = Path(source).resolve(), Path(folder).resolve()
     if inputs.is_dir() and outputs.is_relative_to(inputs):

@@ -14,7 +14,9 @@ from richhf.models.layers import MAPS, AxisNames, Initializer, broadcast_last, c
 he_normal = nn.initializers.he_normal()
 CONV_AXES: AxisNames = ("conv_in", "conv_out")
 STRIP_PIXELS = 768
+"""Of the map, in all rows of a batch, that `UpConv` doubles at once: their nine products fit in a cache."""
 LEAST_PIXELS = 96 * 96
+"""Of a map that is done in strips; smaller ones are no quicker so."""
 
 
 class Conv(nn.Module):
