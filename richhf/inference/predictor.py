@@ -1,17 +1,17 @@
 """Feedback on images in one call: `predictor(images, prompts)`."""
 
-import dataclasses
 import functools
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import jax
 import numpy as np
-from jaxtyping import Array, Float, Int32
+from jaxtyping import Int32
 
 from richhf.data.prepare.images import UnusableImage
 from richhf.feedback import KEYWORDS, SCORES, Feedback, ImageLike
-from richhf.inference.confidence import confidences_of, suffix_probabilities, word_choices
+from richhf.inference.computation import Computation
+from richhf.inference.confidence import confidences_of, word_choices
 from richhf.inference.encoder import Encoder, Example, stack_examples
 from richhf.inference.given import check_count, check_prompt, explained, image_content, listed, pair_up
 from richhf.inference.manifest import weights_digest
@@ -19,7 +19,6 @@ from richhf.inference.pictures import quiet_decoding
 from richhf.inference.predictions import KINDS, asked_outputs, read_prediction
 from richhf.inference.reward import Score, score_pixels
 from richhf.inference.vocabulary import Vocabulary
-from richhf.models.choices import CPU
 from richhf.models.model import RichFeedbackModel
 from richhf.pretrained.native import NativeModel, Settings, describe_model
 
@@ -31,7 +30,7 @@ class Predictor:
 
     Images of any size and shape are fitted to the model's square by the rule of training
     (`richhf.inference.pictures`): the whole image, squashed. Maps come back at the image's own size. CPUs
-    compute in float32, whatever the model does (`quickest`).
+    compute in float32, whatever the model does (`computation.quickest`).
 
     Attributes:
       model: the model.
@@ -52,10 +51,7 @@ class Predictor:
             prompt_length=self.settings.prompt_length,
             see_prompt=self.settings.see_prompt,
         )
-        self._computed = quickest(self.model)
-        # Each of these keeps what it has compiled; jax.jit tells shapes (the buckets of batches) apart.
-        self._predict = jax.jit(self._computed.predict_with_memory, static_argnames=("outputs", "beams"))
-        self._confidences = jax.jit(self._suffix_probabilities)
+        self._computation = Computation(self.model)
 
     def __call__(
         self,
@@ -127,7 +123,7 @@ class Predictor:
         if batch_size is not None and check_count("batch_size", batch_size) < len(examples):
             raise ValueError(f"{len(examples)} examples are more than a batch of {batch_size}.")
         features = stack_examples(examples, _bucket(len(examples), batch_size))
-        prediction, _, memory = self._predict(self.params, features, outputs=names, beams=beams)
+        prediction, memory = self._computation.predict(self.params, features, outputs=names, beams=beams)
         arrays = {name: np.asarray(values) for name, values in prediction.items()}
         vocabulary, thresholds = self.encoder.vocabulary, self.settings.thresholds
         found = [
@@ -203,28 +199,11 @@ class Predictor:
         ]
         filled = [*choices, *[choices[-1]] * (rows - len(found))]
         inputs, *places = (np.stack(column) for column in zip(*filled, strict=True))
-        values = np.asarray(self._confidences(self.params, memory, inputs, tuple(places)))
+        values = np.asarray(self._computation.confidences(self.params, memory, inputs, tuple(places)))
         return [
             one.replace(word_confidences=confidences_of(len(one.words), choice.places, row))
             for one, choice, row in zip(found, choices, values, strict=False)
         ]
-
-    def _suffix_probabilities(
-        self, params: Mapping[str, Any], memory: Any, inputs: Array, choices: tuple[Array, Array, Array]
-    ) -> Float[Array, "b k"]:
-        return suffix_probabilities(self._computed.keyword_logits(params, memory, inputs), choices)
-
-
-def quickest(model: RichFeedbackModel) -> RichFeedbackModel:
-    """The same model as the default device computes it quickest.
-
-    CPUs: in float32, which is as precise at least, as they have no units for 16 bits that are any faster; and
-    with `RAHFConfig.optimize_for`, the same to rounding.
-    """
-    if jax.default_backend() != "cpu":
-        return model
-    config = dataclasses.replace(model.config, dtype="float32", optimize_for=CPU)
-    return dataclasses.replace(model, config=config)
 
 
 def _bucket(count: int, most: int | None) -> int:

@@ -24,12 +24,12 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 
-from richhf.feedback import HEATMAPS, KEYWORDS, OUTPUTS, SCORES
+from richhf.feedback import AUGMENTED_PROMPT, HEATMAPS, KEYWORDS, OUTPUTS, SCORES
 from richhf.models.beam_search import decode_with_beams
 from richhf.models.decoding import EOS_ID, decode_greedily
 from richhf.models.losses import token_log_probabilities
 from richhf.models.objective import IMAGE_WORDS, WORDS, Objective
-from richhf.models.rahf import RAHF, Memory, RAHFConfig, order_outputs
+from richhf.models.rahf import RAHF, Memory, RAHFConfig, make_heatmap_head, order_outputs
 from richhf.models.t5_decoder import DecoderCache
 
 Batch = Mapping[str, Any]
@@ -160,7 +160,8 @@ class RichFeedbackModel(Objective):
         outputs: tuple[str, ...] = OUTPUTS,
         keyword_length: int | None = None,
         beams: int = 1,
-    ) -> tuple[dict[str, Array], dict[str, Array], Memory | None]:
+        heatmap_heads: bool = True,
+    ) -> tuple[dict[str, Array], dict[str, Any], Memory | None]:
         """As `predict_batch_with_aux`, and beside it what the decoder attends to, if keywords are wanted.
 
         Args:
@@ -169,19 +170,19 @@ class RichFeedbackModel(Objective):
             outputs: names of the outputs wanted.
             keyword_length: overrides the model's.
             beams: sequences that decoding looks at beside each other; 1 takes the likeliest token each time.
+            heatmap_heads: runs them; without, `heatmap_features` beside the prediction has what
+                `predict_heatmap` takes, by name, float [b h w d].
         """
         outputs = order_outputs(outputs)
         image = jnp.asarray(batch["image"])
         tokens = jnp.asarray(batch["encoder_input_tokens"])
-        output = self._apply(params, image, tokens, outputs=outputs)
-        predictions, aux = {}, {}
+        output = self._apply(params, image, tokens, outputs=outputs, heatmap_heads=heatmap_heads)
+        predictions: dict[str, Array] = {}
+        aux: dict[str, Any] = {}
         if output.heatmaps:
-            maps = _stack(output.heatmaps, HEATMAPS)
-            size = (*maps.shape[:2], *image.shape[1:3])
-            maps = jax.nn.sigmoid(maps)
-            if maps.shape != size:
-                maps = jax.image.resize(maps, size, "linear")
-            predictions["heatmaps"] = maps
+            predictions["heatmaps"] = _to_maps(_stack(output.heatmaps, HEATMAPS), image.shape[1:3])
+        if output.heatmap_features:
+            aux["heatmap_features"] = output.heatmap_features
         if output.scores:
             predictions["scores"] = jax.nn.sigmoid(_stack(output.scores, SCORES))
         if output.memory is not None:
@@ -192,6 +193,27 @@ class RichFeedbackModel(Objective):
         if output.word_logits is not None:
             predictions["word_probabilities"] = jax.nn.sigmoid(output.word_logits.astype(jnp.float32))
         return predictions, aux, output.memory
+
+    def predict_heatmap(
+        self, head_params: Any, features: Float[Array, "b h w d"], size: tuple[int, int]
+    ) -> Float[Array, "b h2 w2"]:
+        """One map of what an earlier prediction has encoded.
+
+        Args:
+            head_params: the parameters of its head, from `heatmap_head_params`.
+            features: what its head takes.
+            size: height and width of the image.
+
+        Returns:
+            float32, in [0, 1], at the image's size.
+        """
+        logits = make_heatmap_head(self.config).apply({"params": head_params}, features)
+        return _to_maps(jnp.asarray(logits).astype(jnp.float32), size)
+
+    def heatmap_head_params(self, params: Any, name: str) -> Any:
+        """Of all parameters, those of the head that makes the heatmap `name`."""
+        shared = self.config.variant == AUGMENTED_PROMPT
+        return params["heatmap_head" if shared else f"heatmap_heads_{name}"]
 
     def keyword_logits(
         self, params: Any, memory: Memory, decoder_input_tokens: Int[Array, "b k"]
@@ -255,6 +277,13 @@ class RichFeedbackModel(Objective):
             rngs=None if dropout_rng is None else {"dropout": dropout_rng},
         )
         return self.add_up(output, batch, totals)
+
+
+def _to_maps(logits: Float[Array, "*b h w"], size: tuple[int, int]) -> Float[Array, "*b h2 w2"]:
+    """Maps in [0, 1] at the image's size."""
+    maps = jax.nn.sigmoid(logits)
+    shape = (*maps.shape[:-2], *size)
+    return maps if maps.shape == shape else jax.image.resize(maps, shape, "linear")
 
 
 def _stack(values: Mapping[str, Array], names: Sequence[str]) -> Array:

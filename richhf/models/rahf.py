@@ -99,6 +99,11 @@ class RAHFConfig:
         return len(OUTPUTS) if self.variant == AUGMENTED_PROMPT else 1
 
     @property
+    def types(self) -> dict[str, Any]:
+        """What layers are made with: `dtype` and `param_dtype`."""
+        return {"dtype": jnp.dtype(self.dtype), "param_dtype": jnp.dtype(self.param_dtype)}
+
+    @property
     def map_size(self) -> int:
         """Side of the predicted maps."""
         return self.heatmap_head.map_size(self.vit.grid)
@@ -122,6 +127,8 @@ class RAHFOutput(flax.struct.PyTreeNode):
 
     Attributes:
         heatmaps: maps of logits by name, float [b h w], `RAHFConfig.map_size` on both sides.
+        heatmap_features: in place of them, where their heads are left out, what those take, by name: encoded
+            image tokens, float [b grid grid d].
         scores: logits by name, float [b].
         keyword_logits: logits of the next token after each decoder input, float [b k v].
         word_logits: for each prompt token of the keywords row, the logit of its word being misaligned,
@@ -133,6 +140,7 @@ class RAHFOutput(flax.struct.PyTreeNode):
 
     heatmaps: dict[str, Any]
     scores: dict[str, Any]
+    heatmap_features: Any = None
     keyword_logits: Any = None
     word_logits: Any = None
     image_word_logits: Any = None
@@ -155,6 +163,16 @@ def scale_image(image: UInt8[Array, "b h w c"] | Float[Array, "b h w c"]) -> Flo
     return image
 
 
+def make_heatmap_head(config: RAHFConfig) -> HeatmapHead:
+    """One heatmap head of the network, without its parameters."""
+    return HeatmapHead(config.heatmap_head, config.remat == BLOCKS, config.optimize_for, **config.types)
+
+
+def _pass_on(name: str | None, features: Array) -> Array:
+    """In place of a head."""
+    return features
+
+
 class RAHF(nn.Module):
     """ViT once an image, T5's encoder once a prompt row, each head on the rows that need it."""
 
@@ -163,20 +181,16 @@ class RAHF(nn.Module):
     def setup(self):
         """Makes the parts."""
         config = self.config
-        types = {"dtype": jnp.dtype(config.dtype), "param_dtype": jnp.dtype(config.param_dtype)}
-        remat = config.remat == BLOCKS
-        stack = StackOptions(remat, config.scan_layers, config.optimize_for)
+        types = config.types
+        stack = StackOptions(config.remat == BLOCKS, config.scan_layers, config.optimize_for)
         self.vit = ViT(config.vit, stack, **types)
         self.visual_token_projection = Dense(config.t5.d_model, ("joined_kv", "embed"), **types)
         self.t5 = T5(config.t5, stack, **types)
         if config.variant == MULTI_HEAD:
-            self.heatmap_heads = {
-                name: HeatmapHead(config.heatmap_head, remat, config.optimize_for, **types)
-                for name in HEATMAPS
-            }
+            self.heatmap_heads = {name: make_heatmap_head(config) for name in HEATMAPS}
             self.score_heads = {name: ScoreHead(config.score_head, **types) for name in SCORES}
         else:
-            self.heatmap_head = HeatmapHead(config.heatmap_head, remat, config.optimize_for, **types)
+            self.heatmap_head = make_heatmap_head(config)
             self.score_head = ScoreHead(config.score_head, **types)
         param_dtype = types["param_dtype"]
         if config.word_head:
@@ -192,6 +206,7 @@ class RAHF(nn.Module):
         decoder_input_tokens: Int[Array, "b k"] | None = None,
         *,
         outputs: tuple[str, ...] = OUTPUTS,
+        heatmap_heads: bool = True,
         train: bool = False,
     ) -> RAHFOutput:
         """Predicts the outputs that are asked for, and computes nothing else.
@@ -203,6 +218,7 @@ class RAHF(nn.Module):
             decoder_input_tokens: target tokens shifted right, starting with 0; without them the decoder does
                 not run.
             outputs: names of the outputs wanted.
+            heatmap_heads: runs them; without, what they take is given.
             train: whether dropout is on (needs a "dropout" rng where a rate is above zero).
 
         Returns:
@@ -221,8 +237,11 @@ class RAHF(nn.Module):
         if self.config.variant == AUGMENTED_PROMPT:
             row_of = {output: row for row, output in enumerate(outputs)}
 
+        heatmap_head = self._heatmap_head if heatmap_heads else _pass_on
+        maps = self._run_heads(heatmap_head, features, row_of, HEATMAPS)
         result = RAHFOutput(
-            heatmaps=self._run_heads(self._heatmap_head, features, row_of, HEATMAPS),
+            heatmaps=maps if heatmap_heads else {},
+            heatmap_features=None if heatmap_heads else maps,
             scores=self._run_heads(self._score_head, features, row_of, SCORES),
         )
         if KEYWORDS not in outputs:

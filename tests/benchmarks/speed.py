@@ -26,7 +26,7 @@ from torch import Tensor
 import gin
 from launch import configurables, gin_config
 from richhf.feedback import HEATMAPS, KEYWORDS, OUTPUTS, SCORES
-from richhf.inference.predictor import quickest
+from richhf.inference.computation import Computation, heatmap_options
 from richhf.models import RAHF, HeatmapHead, RAHFConfig, RichFeedbackModel, ScoreHead
 from richhf.models.rahf import Memory
 from tests.parity.test_rahf import Pair, make_batch, make_pair
@@ -54,7 +54,8 @@ def read_config(name: str) -> RAHFConfig:
 
 def make_parts(pair: Pair, keyword_length: int) -> dict[str, tuple[Run, Run]]:
     """For each part, ours and PyTorch's, compiled and compared."""
-    model = quickest(RichFeedbackModel(pair.config, keyword_length=keyword_length, eos_id=NEVER))
+    computation = Computation(RichFeedbackModel(pair.config, keyword_length=keyword_length, eos_id=NEVER))
+    model = computation.model
     config, params, theirs = model.config, jax.device_put(pair.params), pair.theirs
     shared = config.variant != "multi_head"
     image, tokens, _ = make_batch(config, (PROMPT_TOKENS,))
@@ -71,11 +72,10 @@ def make_parts(pair: Pair, keyword_length: int) -> dict[str, tuple[Run, Run]]:
 
     def predict(outputs: tuple[str, ...]) -> Run:
         batch = {"image": image, "encoder_input_tokens": tokens}
-        compiled = jax.jit(lambda params, batch: model.predict_batch(params, batch, outputs=outputs))
         names = ("heatmaps", "scores", "keyword_tokens")
 
         def run() -> list[jax.Array]:
-            found = compiled(params, batch)
+            found, _ = computation.predict(params, batch, outputs=outputs)
             return [found[name] for name in names if name in found]
 
         return run
@@ -105,7 +105,8 @@ def make_parts(pair: Pair, keyword_length: int) -> dict[str, tuple[Run, Run]]:
         module, name = heads[part]
         one = HEATMAPS[0] if part == "heatmap head" else SCORES[0]
         own = params[name] if shared else params[f"{name}s_{one}"]
-        compiled = jax.jit(lambda params, x: module.apply({"params": params}, x))
+        options = heatmap_options() if part == "heatmap head" else None
+        compiled = jax.jit(lambda params, x: module.apply({"params": params}, x), compiler_options=options)
         predictor = getattr(theirs, f"{part.split()[0]}_predictor")
         predictor = predictor if shared else predictor[one]
         return lambda: compiled(own, features), lambda: predictor(maps)

@@ -120,7 +120,8 @@ def test_what_is_not_wanted_is_not_computed(predictor, images):
     batch = stack_examples([predictor.encoder(images[0], "a cat")], 1)
 
     def lowered(outputs):
-        return predictor._predict.lower(predictor.params, batch, outputs=asked_outputs(outputs), beams=1)
+        network = predictor._computation.network
+        return network.lower(predictor.params, batch, outputs=asked_outputs(outputs), beams=1)
 
     flops = {name: lowered(name).cost_analysis()["flops"] for name in ("scores", "overall", "heatmaps")}
     both = lowered(("scores", "heatmaps")).cost_analysis()["flops"]
@@ -134,7 +135,8 @@ def test_beams_find_texts_at_least_as_likely(predictor, images):
     batch = stack_examples([predictor.encoder(images[0], "a red cat on a mat")], 1)
 
     def value(beams):
-        tokens, aux, _ = predictor._predict(predictor.params, batch, outputs=("keywords",), beams=beams)
+        network = predictor._computation.network
+        tokens, aux, _ = network(predictor.params, batch, outputs=("keywords",), beams=beams)
         length = int((np.asarray(tokens["keyword_tokens"]) > 0).sum())
         return float(aux["keyword_log_probabilities"].sum()) / ((5 + length) / 6) ** 0.6
 
