@@ -2,12 +2,12 @@
 
 import dataclasses
 import functools
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float, Int32
+from jaxtyping import Array, Float
 
 from richhf.feedback import HEATMAPS
 from richhf.inference.confidence import suffix_probabilities
@@ -40,6 +40,9 @@ class Computation:
 
     Attributes:
       model: the model as it is computed here.
+      network: `RichFeedbackModel.predict_with_memory` without the heatmap heads.
+      confidences: of parameters, what the decoder attends to, the tokens `Choices.inputs` and the choices
+        themselves, `suffix_probabilities`.
     """
 
     def __init__(self, model: RichFeedbackModel):
@@ -49,12 +52,12 @@ class Computation:
         self.network = jax.jit(network, static_argnames=("outputs", "beams"))
         options = heatmap_options() if self.model.config.optimize_for == CPU else None
         self._heatmap = jax.jit(self.model.predict_heatmap, static_argnames="size", compiler_options=options)
-        self._confidences = jax.jit(self._suffix_probabilities)
+        self.confidences = jax.jit(self._suffix_probabilities)
 
     def predict(
         self, params: Mapping[str, Any], batch: Mapping[str, Any], *, outputs: tuple[str, ...], beams: int = 1
     ) -> tuple[dict[str, Array], Memory | None]:
-        """What `RichFeedbackModel.predict_batch` does, and what the decoder attends to if keywords are wanted."""
+        """As `RichFeedbackModel.predict_batch`, and what the decoder attends to if keywords are wanted."""
         prediction, aux, memory = self.network(params, batch, outputs=outputs, beams=beams)
         seen: Mapping[str, Array] = aux.get("heatmap_features", {})
         if seen:
@@ -66,16 +69,6 @@ class Computation:
             ]
             prediction["heatmaps"] = jnp.stack(maps, axis=1)
         return prediction, memory
-
-    def confidences(
-        self,
-        params: Mapping[str, Any],
-        memory: Memory,
-        inputs: Int32[Array, "b k"],
-        choices: Sequence[Array],
-    ) -> Float[Array, "b k"]:
-        """See `suffix_probabilities`, of the logits after the tokens `inputs`."""
-        return self._confidences(params, memory, inputs, choices)
 
     def _suffix_probabilities(
         self, params: Mapping[str, Any], memory: Memory, inputs: Array, choices: tuple[Array, Array, Array]

@@ -180,7 +180,9 @@ class RichFeedbackModel(Objective):
         predictions: dict[str, Array] = {}
         aux: dict[str, Any] = {}
         if output.heatmaps:
-            predictions["heatmaps"] = _to_maps(_stack(output.heatmaps, HEATMAPS), image.shape[1:3])
+            predictions["heatmaps"] = _to_maps(
+                _stack(output.heatmaps, HEATMAPS), (image.shape[1], image.shape[2])
+            )
         if output.heatmap_features:
             aux["heatmap_features"] = output.heatmap_features
         if output.scores:

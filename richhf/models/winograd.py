@@ -9,8 +9,8 @@ deviation (1e-5 at most), half of that of the usual 0, +-1, +-2 (5e-5 at most), 
 binary. Barabasz et al. 2018, "Error Analysis and Improving the Accuracy of Winograd Convolution", tell why.
 
 The map is done in strips of rows, so that what lies between the steps stays in the processor's cache. A strip
-sees one row more above and below; with the map's first row moved down by one, its result fits where it has read
-and the next strip will not, so a map that keeps its channels is overwritten in place.
+sees one row more above and below. In a map moved down by one row, its result fits where it has read and the
+next strip will not: a map that keeps its channels is overwritten in place.
 """
 
 import math
