@@ -35,22 +35,23 @@ def quickest(model: RichFeedbackModel) -> RichFeedbackModel:
 class Computation:
     """A model's predictions, each compiled once a shape (the buckets of batches).
 
-    The heatmap heads are a program of their own, which runs once a map: CPUs want it compiled otherwise than
+    On CPUs the heatmap heads are a program of their own, which runs once a map: it is compiled otherwise than
     the network, and heads beside each other would take each other's cache.
 
     Attributes:
       model: the model as it is computed here.
-      network: `RichFeedbackModel.predict_with_memory` without the heatmap heads.
+      network: `RichFeedbackModel.predict_with_memory`, on CPUs without the heatmap heads.
       confidences: of parameters, what the decoder attends to, the tokens `Choices.inputs` and the choices
         themselves, `suffix_probabilities`.
     """
 
     def __init__(self, model: RichFeedbackModel):
-        """Compiles nothing yet."""
+        """Compiles none of them yet."""
         self.model = quickest(model)
-        network = functools.partial(self.model.predict_with_memory, heatmap_heads=False)
+        apart = self.model.config.optimize_for == CPU
+        network = functools.partial(self.model.predict_with_memory, heatmap_heads=not apart)
         self.network = jax.jit(network, static_argnames=("outputs", "beams"))
-        options = heatmap_options() if self.model.config.optimize_for == CPU else None
+        options = heatmap_options() if apart else None
         self._heatmap = jax.jit(self.model.predict_heatmap, static_argnames="size", compiler_options=options)
         self.confidences = jax.jit(self._suffix_probabilities)
 

@@ -165,11 +165,11 @@ def mix_on_cpu(
     values: Float[Array, "b h m c"],
     bias: Float[Array, "#b #h #q #m"] | None,
 ) -> Float[Array, "b h q c"]:
-    """`mix` to rounding, as a CPU computes it sooner.
+    """`mix` of float32 to rounding, as a CPU computes it sooner.
 
-    The mixture is divided by the sum of the weights, which is less to divide than the weights are; and the
-    query is turned first, for the library that XLA gives products to is slow for those in batches, and takes
-    only what lies in order.
+    The mixture is divided by the sum of the weights, which is less to divide than the weights are. And XLA
+    gives products whose operands lie in order to a library that is slow for those in batches: the query is
+    turned first, behind a barrier lest XLA undo it, and the product stays with XLA.
     """
     turned = lax.optimization_barrier(query.swapaxes(-1, -2))
     logits = jnp.einsum("bhcq,bhmc->bhqm", turned, keys)

@@ -58,7 +58,7 @@ def pays(height: int, width: int) -> bool:
 def convolve(
     x: Float[Array, "b h w c_in"], kernel: Float[Array, "3 3 c_in c_out"]
 ) -> Float[Array, "b h w c_out"]:
-    """The convolution of maps with a 3x3 kernel, stride 1 and zeros around the maps ("SAME")."""
+    """The float32 convolution of maps with a 3x3 kernel, stride 1 and zeros around the maps ("SAME")."""
     b, h, w, c = x.shape
     features = kernel.shape[-1]
     rows, columns = math.ceil(h / OUT), math.ceil(w / OUT)

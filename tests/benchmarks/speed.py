@@ -27,8 +27,8 @@ import gin
 from launch import configurables, gin_config
 from richhf.feedback import HEATMAPS, KEYWORDS, OUTPUTS, SCORES
 from richhf.inference.computation import Computation, heatmap_options
-from richhf.models import RAHF, HeatmapHead, RAHFConfig, RichFeedbackModel, ScoreHead
-from richhf.models.rahf import Memory
+from richhf.models import RAHF, RAHFConfig, RichFeedbackModel, ScoreHead
+from richhf.models.rahf import Memory, make_heatmap_head
 from tests.parity.test_rahf import Pair, make_batch, make_pair
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
@@ -97,7 +97,7 @@ def make_parts(pair: Pair, keyword_length: int) -> dict[str, tuple[Run, Run]]:
     features = jnp.asarray(np.asarray(maps.permute(0, 2, 3, 1)))
     kept = our_seen if config.encode_class_token else our_seen[:, 1:]
     heads = {
-        "heatmap head": (HeatmapHead(config.heatmap_head, optimize_for=config.optimize_for), "heatmap_head"),
+        "heatmap head": (make_heatmap_head(config), "heatmap_head"),
         "score head": (ScoreHead(config.score_head), "score_head"),
     }
 

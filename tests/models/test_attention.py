@@ -68,6 +68,16 @@ def test_attention_by_groups_of_heads_is_the_same(random_variables, monkeypatch,
     assert "tensor<3x2x2x5x2xf32>" in run_grouped.lower(params, x, bias).as_text()
 
 
+def test_attention_divided_late_is_the_same_where_rows_are_masked():
+    rng = np.random.default_rng(0)
+    query, keys, values = (jnp.asarray(rng.normal(size=(2, 3, 5, 4)), jnp.float32) for _ in range(3))
+    bias = padding_bias(jnp.array([[True, False, True, False, False], [False] * 5]))
+    for scale in (1.0, 50.0):
+        wanted = attention.mix(scale * query, keys, values, bias)
+        found = jax.jit(attention.mix_on_cpu)(scale * query, keys, values, bias)
+        np.testing.assert_allclose(found, wanted, atol=1e-5)
+
+
 def test_attention_equals_a_loop_over_heads(random_variables):
     x = jnp.asarray(np.random.default_rng(0).normal(size=(2, 5, 6)), jnp.float32)
     module = MultiHeadAttention(num_heads=2, head_width=3, features=4, use_bias=True, scaled=True)

@@ -15,7 +15,8 @@ def draw(*shape, seed=0):
 
 
 @pytest.mark.parametrize(
-    ("shape", "features"), [((1, 48, 48, 8), 16), ((2, 45, 51, 3), 5), ((3, 61, 46, 7), 1), ((1, 5, 3, 4), 4)]
+    ("shape", "features"),
+    [((1, 48, 48, 8), 16), ((2, 45, 51, 3), 5), ((2, 47, 50, 4), 4), ((1, 61, 21, 3), 3), ((1, 5, 3, 4), 4)],
 )
 def test_it_is_the_direct_convolution(shape, features):
     x, kernel = draw(*shape), draw(3, 3, shape[-1], features, seed=1)
