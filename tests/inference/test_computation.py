@@ -1,6 +1,7 @@
 import dataclasses
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 from flax.core import meta
@@ -68,5 +69,12 @@ def test_half_precision_is_computed_in_float32_on_cpus(made):
     assert quickest(half).config.dtype == "float32"
 
 
-def test_the_option_for_heatmap_heads_is_known_to_the_installed_xla():
-    assert heatmap_options() is not None
+def test_the_option_for_heatmap_heads_keeps_products_in_batches_from_the_library():
+    x, kernel = jnp.ones((1, 48, 48, 4)), jnp.ones((3, 3, 4, 4))
+
+    def taken(options):
+        compiled = jax.jit(winograd.convolve, compiler_options=options).lower(x, kernel).compile()
+        return compiled.as_text().count("ynn_fusion")
+
+    assert taken(None) > 0
+    assert taken(heatmap_options()) == 0
