@@ -1,4 +1,4 @@
-# make demo | test | lint | parity | clean.  Each makes the environment in .venv when it is missing and reuses it after.
+# make demo | test | lint | parity | installed | clean.  Each makes the environment in .venv when it is missing and reuses it after.
 PYTHON  ?= python3
 VENV    ?= .venv
 VARIANT ?= multi_head
@@ -12,7 +12,7 @@ RUN     := $(DEMO)/$(VARIANT)-$(STEPS)
 
 export TF_CPP_MIN_LOG_LEVEL ?= 2
 
-.PHONY: demo settings test lint parity environment clean
+.PHONY: demo settings test lint parity installed environment clean
 
 MODEL   := --gin_file=gin/models/tiny_$(VARIANT).gin --gin_file=gin/data/synthetic.gin
 PLACES  := --gin.DATA_DIR='"$(DATA)"' --gin.MODEL_DIR='"$(RUN)"'
@@ -43,6 +43,13 @@ lint: environment
 # Ends in a table of the measured differences.
 parity: $(VENV)/parity
 	$(PY) -m pytest -m parity tests/parity
+
+# What the README shows first, from an empty folder, in an environment with nothing but the package.
+installed:
+	rm -rf build/installed build/lib && mkdir -p build/installed/empty
+	$(PYTHON) -m venv build/installed/venv
+	build/installed/venv/bin/python -m pip install --quiet --disable-pip-version-check .
+	cd build/installed/empty && ../venv/bin/python -I $(CURDIR)/tests/installed.py $(CURDIR)/README.md
 
 environment: $(VENV)/test
 

@@ -5,21 +5,23 @@
     predictor = richhf.load("synthetic-tiny")
     feedback = predictor("image.png", "two red squares above a blue circle")[0]
 
-`load`, `Predictor` and `Feedback` are imported when they are first used: `import richhf` costs nothing.
+All that is here is imported when it is first used: `import richhf` costs nothing.
 """
 
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from richhf.feedback import Feedback
+    from richhf.inference.example import example
     from richhf.inference.load import load
     from richhf.inference.predictor import Predictor
 
-__all__ = ["Feedback", "Predictor", "load"]
+__all__ = ["Feedback", "Predictor", "example", "load"]
 
 _FROM = {
     "Feedback": "richhf.feedback",
     "Predictor": "richhf.inference.predictor",
+    "example": "richhf.inference.example",
     "load": "richhf.inference.load",
 }
 

@@ -163,7 +163,7 @@ class Predictor:
         own that is compiled with a large model takes `predictor.params` as an argument and hands them on, for
         what it closes over becomes a constant in the program.
         """
-        return functools.partial(score_pixels, self.model, params=self.params, names=SCORES)
+        return functools.partial(score_pixels, self._computation.model, params=self.params, names=SCORES)
 
     def _stream(
         self, pairs: Sequence[tuple[ImageLike, str]], names: tuple[str, ...], batch_size: int, beams: int

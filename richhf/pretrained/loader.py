@@ -20,8 +20,6 @@ from richhf.models.rahf import RAHFConfig
 from richhf.models.stack import stack_layers, unstack_layers
 from richhf.pretrained.rules import Rule, Table, reason
 
-LISTED = 20
-
 
 class WeightsError(ValueError):
     """Weights that do not fit the model or the table."""
@@ -202,8 +200,7 @@ def _without_prefix(source: Mapping[str, Any], prefix: str, origin: str) -> dict
 
 def _raise_all(problems: list[str], origin: str, what: str) -> None:
     if problems:
-        more = [f"... and {len(problems) - LISTED} more"] if len(problems) > LISTED else []
-        listed = "\n  ".join(problems[:LISTED] + more)
+        listed = "\n  ".join(problems)
         raise WeightsError(
             f"{origin} {what} ({len(problems)} problems):\n  {listed}\n"
             "Check that the format and the model's sizes are those of the weights."

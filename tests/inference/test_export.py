@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 from flax import traverse_util
 
+from richhf.inference import export_onnx
 from richhf.inference.export import FORMATS, check_same, export_model
 from richhf.inference.export_folder import FILES, check_replaceable
 from richhf.inference.export_onnx import plain
@@ -166,6 +167,29 @@ def test_onnx_takes_a_model_of_another_width_that_scans(tmp_path):
     expected = jax_predict(plain(native))(*inputs)
     assert check_same(FORMATS["onnx"][1](tmp_path)(*inputs), expected, "float32") < 1e-5
     assert check_same(expected, jax_predict(native)(*inputs), "bfloat16") > 1e-4
+
+
+@pytest.mark.parametrize("file_format", ["stablehlo", "saved_model"])
+def test_an_export_computes_in_the_width_of_the_model(tmp_path, file_format):
+    native = make_model(dtype="bfloat16")
+    export_model(native, tmp_path, file_format)
+    inputs = random_inputs(native, 3)
+    found = FORMATS[file_format][1](tmp_path)(*inputs)
+    assert check_same(found, jax_predict(native)(*inputs), "bfloat16") < 1e-2
+    assert check_same(found, jax_predict(plain(native))(*inputs), "bfloat16") > 1e-4
+
+
+def test_weights_of_a_large_model_have_a_file_of_their_own(models, tmp_path, monkeypatch):
+    monkeypatch.setattr(export_onnx, "IN_ONE_FILE", 0)
+    native = models["multi_head"]
+    for _ in range(2):  # the second replaces the first
+        assert export_model(native, tmp_path / "exported", "onnx") < 1e-5
+    (tmp_path / "exported").rename(tmp_path / "moved")
+    weights = tmp_path / "moved/model.onnx.data"
+    assert weights.stat().st_size > 1024  # smaller arrays stay inside
+    inputs = random_inputs(native, 3)
+    found = FORMATS["onnx"][1](weights.parent)(*inputs)
+    assert check_same(found, jax_predict(native)(*inputs), "float32") < 1e-5
 
 
 def test_an_export_replaces_an_export_and_nothing_else(models, tmp_path):

@@ -87,13 +87,14 @@ def test_an_image_may_be_a_file_a_picture_or_pixels(predictor, images, alone, tm
 
 
 def test_nothing_is_compiled_again_for_a_batch_of_a_size_that_was_there(predictor, images, compilations):
-    predictor(images[:3], PROMPTS[:3], outputs=("overall", "keywords"))
+    wanted = ("overall", "misalignment", "keywords")
+    predictor(images[:3], PROMPTS[:3], outputs=wanted)
     first = len(compilations)
     assert first > 0
-    predictor(images[:4], PROMPTS[:4], outputs=("keywords", "overall"))
-    predictor(images[1:], PROMPTS[1:], outputs=("keywords", "overall"), batch_size=4)
+    predictor(images[:4], PROMPTS[:4], outputs=wanted[::-1])
+    predictor(images[1:], PROMPTS[1:], outputs=wanted[::-1], batch_size=4)
     assert len(compilations) == first
-    predictor(images, PROMPTS, outputs=("overall", "keywords"), batch_size=5)
+    predictor(images, PROMPTS, outputs=wanted, batch_size=5)
     assert len(compilations) > first
 
 

@@ -1,3 +1,5 @@
+import dataclasses
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -5,6 +7,7 @@ import pytest
 
 from richhf.feedback import SCORES
 from richhf.inference.pictures import fit_image
+from richhf.inference.predictor import Predictor
 from richhf.inference.reward import fit_pixels
 
 PROMPTS = ["a red cat", "a blue cat on a mat", "mat"]
@@ -29,6 +32,31 @@ def test_scores_are_those_of_a_call(predictor):
     for index, feedback in enumerate(predictor(images, PROMPTS, outputs="scores")):
         for name, value in feedback.scores.items():
             assert float(scores[name][index]) == pytest.approx(value, abs=1e-5)
+
+
+def test_a_model_of_16_bits_scores_as_in_a_call(native):
+    """Which computes in float32 on CPUs."""
+    config = dataclasses.replace(native.model.config, dtype="bfloat16")
+    model = dataclasses.replace(native.model, config=config)
+    predictor = Predictor(dataclasses.replace(native, model=model))
+    images, floats = bytes_and_floats((8, 8))
+    scores = jax.jit(predictor.score_fn)(floats, predictor.encode_prompts(PROMPTS))
+    for index, feedback in enumerate(predictor(images, PROMPTS, outputs="scores")):
+        assert float(scores["overall"][index]) == pytest.approx(feedback.scores["overall"], abs=1e-5)
+
+
+def test_it_can_be_mapped(predictor):
+    """Gradients of a function of one image, for several at once."""
+    _, floats = bytes_and_floats((12, 20))
+    tokens = predictor.encode_prompts(PROMPTS)
+
+    def overall(pixels, tokens):
+        return predictor.score_fn(pixels[None], tokens[None])["overall"][0]
+
+    found = jax.jit(jax.vmap(jax.grad(overall)))(floats, tokens)
+    together = jax.jit(jax.grad(lambda pixels: predictor.score_fn(pixels, tokens)["overall"].sum()))(floats)
+    assert float(jnp.abs(together).max()) > 1e-3
+    np.testing.assert_allclose(found, together, atol=1e-6)
 
 
 @pytest.mark.parametrize("size", [(12, 20)])

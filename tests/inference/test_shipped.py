@@ -36,6 +36,15 @@ def test_it_is_under_ten_megabytes_and_has_a_card():
         assert part in card
 
 
+def test_its_example_is_of_its_set_and_shows_what_it_finds(records):
+    image, prompt = richhf.example()
+    (record,) = (one for one in records if one.prompt == prompt)
+    np.testing.assert_array_equal(np.asarray(image), record.decode_image())
+    truth, found = record.to_feedback(), richhf.load("synthetic-tiny")(image, prompt)[0]
+    assert found.misaligned_words == truth.misaligned_words == ("blue",)
+    assert found.has_artifact
+
+
 def test_its_scores_follow_the_annotators(records, predictions):
     assert len(records) == COUNT
     for name, least in {"plausibility": 0.7, "alignment": 0.6, "aesthetics": 0.8, "overall": 0.65}.items():

@@ -17,13 +17,16 @@ from richhf.models import (
     ScoreHeadConfig,
     T5Config,
     ViTConfig,
+    stack_layers,
 )
 from richhf.pretrained import (
+    author_table,
     export_params,
     flat_shapes,
     hugging_face_t5,
     hugging_face_vit,
     initial_shapes,
+    t5x_t5,
     write_t5x_checkpoint,
 )
 from richhf.training.saved_params import restore_params
@@ -83,6 +86,39 @@ def test_parts_from_weights_of_other_makes(sources, tmp_path, by_part):
     assert {path.split("/")[0] for path, value in taken.items() if value is None} == {
         path.split("/")[0] for path in taken if not path.startswith(("vit/", "t5/"))
     }
+
+
+AUTHOR = dataclasses.replace(
+    CONFIG,
+    decoder_attends_to="text",
+    encode_class_token=True,
+    vit=dataclasses.replace(CONFIG.vit, class_token=True, eps=1e-12),
+    heatmap_head=dataclasses.replace(CONFIG.heatmap_head, norm_before_relu=False),
+    score_head=dataclasses.replace(CONFIG.score_head, kernel=3),
+)
+
+
+@pytest.mark.parametrize(
+    ("make", "said", "part"),
+    [("author", "(the author's RAHF (PyTorch))", ""), ("t5x", "(T5 of T5X)", "t5/")],
+)
+def test_weights_of_more_makes(tmp_path, make, said, part):
+    params = {path: x for path, x in random_params(AUTHOR).items() if path.startswith(part)}
+    if make == "author":
+        given = tmp_path / "author.safetensors"
+        save(given, export_params(author_table(AUTHOR), params, "ours"))
+    else:
+        given, below = tmp_path / "t5x", {path.removeprefix(part): x for path, x in params.items()}
+        tree = export_params(t5x_t5(AUTHOR.t5), below, "ours")
+        write_t5x_checkpoint(given, traverse_util.unflatten_dict(tree, sep="/"), 3)
+    initial = InitialWeights(str(given), RichFeedbackModel(AUTHOR))
+    assert said in "\n".join(initial.lines)
+    assert (not initial.fresh) == (make == "author")
+    taken = {path: x for path, x in flat(initial.take()).items() if x is not None}
+    expected = flat(stack_layers(traverse_util.unflatten_dict(params, sep="/")))
+    assert taken.keys() == expected.keys()
+    for path, x in expected.items():
+        np.testing.assert_array_equal(taken[path], x, err_msg=path)
 
 
 def test_a_whole_model_of_ours_must_be_whole(tmp_path):

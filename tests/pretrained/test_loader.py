@@ -64,10 +64,11 @@ def test_all_that_does_not_fit_is_told_together(source):
         assert line in said
 
 
-def test_a_long_list_is_cut():
+def test_a_long_list_is_told_whole():
     many = {f"a{i}": np.ones(1) for i in range(40)}
-    with pytest.raises(WeightsError, match=r"\(44 problems\)(?s:.*)\.\.\. and 24 more"):
+    with pytest.raises(WeightsError, match=r"\(44 problems\)") as error:
         import_params(TABLE, many, TARGET, "x")
+    assert all(name in str(error.value) for name in many)
 
 
 def test_exceptions_are_explicit_and_told(source):
