@@ -48,6 +48,7 @@
     const view = new URLSearchParams(location.hash.slice(1));
     controls.forEach((control) => {
       control.value = view.get(control.id) ?? defaults[control.id];
+      if (control.selectedIndex === -1) control.value = defaults[control.id];
     });
     show();
   };
