@@ -47,4 +47,4 @@ def table(rows: Sequence[Measurement]) -> str:
 
 
 def _percent(share: float | None) -> str:
-    return "" if share is None else f"{share:.0%}"
+    return "" if share is None else f"{share:.{0 if share >= 0.1 else 2}%}"
