@@ -14,7 +14,7 @@ import richhf
 def main() -> None:
     """Runs the README's first Python lines and its `richhf predict` as they stand; fails where they do."""
     readme = Path(sys.argv[1]).read_text(encoding="utf-8")
-    assert Path(sys.argv[1]).resolve().parent not in Path(richhf.__file__).parents, richhf.__file__
+    assert "site-packages" in Path(richhf.__file__).parts, richhf.__file__
     richhf.example()[0].save("image.png")
     (lines,) = re.search(r"```python\n(.*?)```", readme, re.DOTALL).groups()
     names = {}
