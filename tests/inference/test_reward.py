@@ -8,7 +8,9 @@ import pytest
 from richhf.feedback import SCORES
 from richhf.inference.pictures import fit_image
 from richhf.inference.predictor import Predictor
-from richhf.inference.reward import fit_pixels
+from richhf.inference.reward import fit_pixels, score_pixels
+from richhf.models import attention
+from richhf.models.choices import ANY
 
 PROMPTS = ["a red cat", "a blue cat on a mat", "mat"]
 
@@ -78,6 +80,25 @@ def test_the_gradient_is_that_of_finite_differences(predictor, size):
         way = np.asarray(way + np.sign(gradient) * 0.1, np.float32)
         change = (reward(pixels + step * way) - reward(pixels - step * way)).sum() / (2 * step)
         assert float(change) == pytest.approx(float((gradient * way).sum()), rel=0.03, abs=1e-4)
+
+
+def test_the_gradient_does_not_depend_on_how_it_is_computed(native, monkeypatch):
+    """Attention in groups of heads, as of a large model on CPUs, and all at once."""
+    monkeypatch.setattr(attention, "MOST_WEIGHTS", 4)
+    predictor = Predictor(native)
+    assert predictor.model.config.optimize_for == ANY
+    tokens = predictor.encode_prompts(PROMPTS)
+    _, floats = bytes_and_floats((8, 8))
+
+    def plain(pixels):
+        return score_pixels(predictor.model, pixels, tokens, params=predictor.params, names=SCORES)
+
+    found, expected = (
+        jax.jit(jax.grad(lambda pixels, score=score: score(pixels)["overall"].sum()))(floats)
+        for score in (lambda pixels: predictor.score_fn(pixels, tokens), plain)
+    )
+    assert float(jnp.abs(expected).max()) > 1e-3
+    np.testing.assert_allclose(found, expected, atol=1e-6)
 
 
 def test_each_image_has_its_own_gradient(predictor):
