@@ -1,4 +1,5 @@
-# make demo | test | lint | parity | installed | clean.  Each makes the environment in .venv when it is missing and reuses it after.
+# make demo | test | lint | parity | installed | clean.  All but the last two
+# make the environment in .venv when it is missing and reuse it after.
 PYTHON  ?= python3
 VENV    ?= .venv
 VARIANT ?= multi_head
@@ -49,7 +50,8 @@ installed:
 	rm -rf build/installed build/lib && mkdir -p build/installed/empty
 	$(PYTHON) -m venv build/installed/venv
 	build/installed/venv/bin/python -m pip install --quiet --disable-pip-version-check .
-	cd build/installed/empty && ../venv/bin/python -I $(CURDIR)/tests/installed.py $(CURDIR)/README.md
+	rm -rf build/lib build/bdist.*
+	cd build/installed/empty && ../venv/bin/python -I ../../../tests/installed.py ../../../README.md
 
 environment: $(VENV)/test
 
@@ -61,4 +63,4 @@ $(VENV)/%: setup.py
 	@touch $@
 
 clean:
-	rm -rf $(DEMO)
+	rm -rf $(DEMO) build/installed

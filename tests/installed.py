@@ -3,7 +3,9 @@
 python -I tests/installed.py README.md      # in an empty folder
 """
 
+import os
 import re
+import shlex
 import subprocess
 import sys
 from pathlib import Path
@@ -20,9 +22,12 @@ def main() -> None:
     names = {}
     exec(lines, names)
     print(lines, names["feedback"], sep="\n")
+    assert names["predictor"](*richhf.example())[0].misaligned_words == ("blue",)
     assert names["feedback"].heatmaps["implausibility"].shape == (64, 64)
     (command,) = re.search(r"^(richhf predict .*?) +#", readme, re.MULTILINE).groups()
-    subprocess.run(f"{Path(sys.executable).parent}/{command}", shell=True, check=True)
+    program, *arguments = shlex.split(command)
+    environment = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
+    subprocess.run([Path(sys.executable).parent / program, *arguments], check=True, env=environment)
     assert Path("feedback/index.html").is_file()
     heavy = {"tensorflow", "seqio", "gin", "orbax", "optax", "torch"} & set(sys.modules)
     assert not heavy, heavy

@@ -175,7 +175,7 @@ def mix_on_cpu(
     logits = jnp.einsum("bhcq,bhmc->bhqm", turned, keys)
     if bias is not None:
         logits = logits + bias
-    weights = jnp.exp(logits - logits.max(axis=-1, keepdims=True))
+    weights = jnp.exp(logits - lax.stop_gradient(logits.max(axis=-1, keepdims=True)))
     return jnp.einsum("bhqm,bhmc->bhqc", weights, values) / weights.sum(axis=-1, keepdims=True)
 
 

@@ -47,8 +47,10 @@ def test_a_model_of_16_bits_scores_as_in_a_call(native):
         assert float(scores["overall"][index]) == pytest.approx(feedback.scores["overall"], abs=1e-5)
 
 
-def test_it_can_be_mapped(predictor):
-    """Gradients of a function of one image, for several at once."""
+def test_it_can_be_mapped(native, monkeypatch):
+    """Gradients of a function of one image, for several at once; attention in groups of heads."""
+    monkeypatch.setattr(attention, "MOST_WEIGHTS", 4)
+    predictor = Predictor(native)
     _, floats = bytes_and_floats((12, 20))
     tokens = predictor.encode_prompts(PROMPTS)
 
