@@ -13,7 +13,7 @@ import numpy as np
 import seqio
 from jax.experimental import multihost_utils
 
-from launch.checkpoint_source import load_weights, step_number
+from launch.checkpoint_source import check_prompts, load_weights, step_number
 from launch.checkpoint_steps import ALL, FOLLOW, check_step, checkpoint_folders, find_run
 from launch.data_fit import (
     VOCABULARY_FILE,
@@ -25,9 +25,11 @@ from launch.data_fit import (
 )
 from launch.eval_program import EvalProgram
 from launch.eval_results import Results
-from launch.gin_config import AS_TRAINED, CONFIG_FILE, check_recorded
+from launch.gin_config import AS_TRAINED, CONFIG_FILE, check_recorded, macros
 from richhf.data.datasets import DatasetConfig, eval_batches, eval_dataset, split_tasks
+from richhf.data.prompts import PLAIN
 from richhf.data.records import read_records
+from richhf.data.targets import TargetVocabulary
 from richhf.evaluation import (
     Evaluator,
     Gallery,
@@ -42,6 +44,7 @@ from richhf.training.checkpoints import is_damage
 from richhf.training.partitioning import Partitioner
 from richhf.training.programs import param_target
 from tasks.sources import RecordSource
+from tasks.tokens import target_vocabulary
 
 OK, DELETED, FAILED = range(3)  # of reading a checkpoint; of several processes the worst counts
 DELETION = 10.0  # seconds that the deletion of a checkpoint may take
@@ -127,6 +130,7 @@ def evaluate(
         if primary:
             print(text, flush=True)
 
+    vocabulary = target_vocabulary(provider.output_features["targets"].vocabulary)
     evaluator, metrics = None, {}
     for folder in checkpoint_folders(
         checkpoint, step, is_done=results.is_done, timeout=follow_timeout, note=note
@@ -139,9 +143,10 @@ def evaluate(
             note(f"baseline and noise ceiling of {count} examples of {dataset_cfg.split} ...")
             evaluator = Evaluator(
                 lambda: eval_batches(dataset_cfg, (0, 1), dataset=dataset),
-                decode=provider.output_features["targets"].vocabulary.decode,
+                vocabulary=vocabulary,
+                prompt_form=macros().get("PROMPT_FORM", PLAIN),
                 mean=mean_feedback(baseline_files),
-                noise_ceiling=ceiling(labels, dataset_cfg.num_examples, program.measure),
+                noise_ceiling=ceiling(labels, dataset_cfg.num_examples, program.measure, vocabulary),
                 num_examples=count,
                 progress=primary,
                 measure=program.measure,
@@ -203,6 +208,7 @@ def check_trained_alike(provider: seqio.Task | seqio.Mixture, run_dir: Path) -> 
     """Checks vocabulary and settings against those that a run was trained with, as far as it has begun."""
     check_vocabulary(provider, run_dir / VOCABULARY_FILE)
     check_recorded(AS_TRAINED, run_dir / CONFIG_FILE)
+    check_prompts(run_dir)
 
 
 def fingerprint(labels: list[Path], baseline_files: list[Path], settings: list[Any]) -> str:
@@ -225,13 +231,19 @@ def mean_feedback(files: list[Path]) -> MeanFeedback:
     return mean
 
 
-def ceiling(labels: list[Path], num_examples: int | None, measure: Measure) -> dict | None:
+def ceiling(
+    labels: list[Path], num_examples: int | None, measure: Measure, vocabulary: TargetVocabulary
+) -> dict | None:
     """The noise ceiling, where the noiseless truth lies beside the labels."""
     truth = [path.parent / "truth" / path.name for path in labels]
     if not all(path.exists() for path in truth):
         return None
     return noise_ceiling(
-        read_records(truth), read_records(labels), num_examples=num_examples, measure=measure
+        read_records(truth),
+        read_records(labels),
+        num_examples=num_examples,
+        measure=measure,
+        vocabulary=vocabulary,
     )
 
 

@@ -10,7 +10,13 @@ from typing import Any
 import jax
 from tqdm import tqdm
 
-from launch.checkpoint_source import find_weights, load_weights, run_folder, step_number
+from launch.checkpoint_source import (
+    find_weights,
+    load_weights,
+    recorded_settings,
+    run_folder,
+    step_number,
+)
 from launch.data_fit import VOCABULARY_FILE, check_lengths
 from launch.gin_config import AS_TRAINED, CONFIG_FILE, check_recorded
 from launch.infer_job import read_vocabulary
@@ -141,6 +147,7 @@ def read_run(
     check_lengths(task_feature_lengths)
     run_dir = run_folder(folder)
     check_recorded(AS_TRAINED, run_dir / CONFIG_FILE)
+    recorded = recorded_settings(run_dir) or Settings(task_feature_lengths["inputs"])
     read_vocabulary(vocabulary_file, run_dir, model)
     specs = batch_spec(model.config, task_feature_lengths, 1, labels=())
     partitioner = Partitioner(devices=jax.local_devices()[:1])
@@ -152,7 +159,13 @@ def read_run(
         model,
         jax.device_get(load_weights(folder, target)),
         Path(vocabulary_file or run_dir / VOCABULARY_FILE).read_bytes(),
-        Settings(task_feature_lengths["inputs"], see_prompt, provenance=provenance),
+        Settings(
+            task_feature_lengths["inputs"],
+            see_prompt,
+            provenance=provenance,
+            prompt_form=recorded.prompt_form,
+            task_strings=recorded.task_strings,
+        ),
     )
 
 

@@ -11,7 +11,7 @@ import jax
 import numpy as np
 from tqdm import tqdm
 
-from launch.checkpoint_source import find_weights, load_weights, run_folder, step_number
+from launch.checkpoint_source import find_weights, load_weights, recorded_settings, run_folder, step_number
 from launch.data_fit import VOCABULARY_FILE, check_lengths
 from launch.gin_config import AS_TRAINED, CONFIG_FILE, check_recorded
 from launch.peers import check_peers, telling, wait_for_all, wait_until
@@ -25,6 +25,7 @@ from richhf.inference.predictions import KINDS, output_names
 from richhf.inference.shards import PARQUET, SUMMARY, ShardWriter
 from richhf.inference.vocabulary import Vocabulary
 from richhf.models.batch_spec import batch_spec
+from richhf.pretrained.native import Settings
 from richhf.training.partitioning import Partitioner
 from richhf.training.programs import compile_predict, param_target
 
@@ -95,6 +96,7 @@ def infer_job(
     folder = find_weights(checkpoint, step)
     run_dir = run_folder(folder)
     check_recorded(AS_TRAINED, run_dir / CONFIG_FILE)
+    settings = recorded_settings(run_dir) or Settings(task_feature_lengths["inputs"])
     encoder = Encoder(
         read_vocabulary(vocabulary_file, run_dir, model),
         variant=model.config.variant,
@@ -102,6 +104,8 @@ def infer_job(
         prompt_length=task_feature_lengths["inputs"],
         see_prompt=see_prompt,
         max_pixels=max_pixels,
+        prompt_form=settings.prompt_form,
+        task_strings=settings.task_strings,
     )
     check_outside(output_dir, source)
     columns = {"id_column": id_column, "image_column": image_column, "prompt_column": prompt_column}
@@ -117,6 +121,7 @@ def infer_job(
             **{"outputs": kinds, "shard_size": shard_size, "format": file_format, "map_formats": map_formats},
             **{"prompt_length": task_feature_lengths["inputs"], "see_prompt": see_prompt},
             "max_pixels": max_pixels,
+            **{"prompt_form": settings.prompt_form, "task_strings": settings.task_strings},
         },
         "weights": {"step": step_number(folder), "sha256": weights_digest(params)},
         "vocabulary": {"sha256": encoder.vocabulary.digest},

@@ -85,14 +85,13 @@ class T5XModel(t5x_models.BaseModel):
     def predict_batch_with_aux(
         self, params: Any, batch: Mapping[str, Array], rng: Array | None = None
     ) -> tuple[Array, dict[str, Array]]:
-        """Keyword tokens, int32 [b k]; and `heatmaps`, `scores` and all else that the model predicts.
+        """Keyword tokens, int32 [b k]; and all that the model predicts, these tokens too.
 
         `predict_batch` gives the tokens alone. Decoding is greedy: `rng` is not used.
         """
         del rng
         predictions, aux = self.model.predict_batch_with_aux(params, batch)
-        tokens = predictions.pop("keyword_tokens")
-        return tokens, predictions | aux
+        return predictions["keyword_tokens"], predictions | aux
 
     def score_batch(
         self, params: Any, batch: Mapping[str, Array], return_intermediates: bool = False

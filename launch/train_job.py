@@ -9,6 +9,7 @@ import jax
 import numpy as np
 
 import gin
+from launch.checkpoint_source import check_prompts
 from launch.data_fit import (
     VOCABULARY_FILE,
     check_data_fit,
@@ -25,6 +26,7 @@ from launch.panels import Panels
 from launch.training_plan import print_plan
 from richhf.atomic import atomic_path
 from richhf.data.datasets import DatasetConfig, eval_batches
+from richhf.data.prompts import PLAIN
 from richhf.data.training_stream import train_iterator
 from richhf.inference.load import MODEL_FILE
 from richhf.pretrained.native import Settings, describe_model
@@ -70,6 +72,7 @@ def train_job(
     provider = check_data_fit(model, train_dataset_cfg)
     check_vocabulary(provider, Path(model_dir) / VOCABULARY_FILE)
     check_recorded(AS_TRAINED, Path(model_dir) / CONFIG_FILE)
+    check_prompts(Path(model_dir))
     initial = None
     if initial_checkpoint_path and not has_checkpoints(model_dir):
         for file in find_vocabularies(initial_checkpoint_path):
@@ -120,8 +123,13 @@ def train_job(
 
 def described_model(model: Any, prompt_length: int, task: str) -> str:
     """What the native format says of a model in training, as JSON; see `richhf.inference.load`."""
-    see_prompt = bool(macros().get("SEE_PROMPT", True))
-    settings = Settings(prompt_length, see_prompt, provenance={"trained_on": task})
+    settings = Settings(
+        prompt_length,
+        bool(macros().get("SEE_PROMPT", True)),
+        provenance={"trained_on": task},
+        prompt_form=macros().get("PROMPT_FORM", PLAIN),
+        task_strings=macros().get("TASK_STRINGS"),
+    )
     return json.dumps(describe_model(model, settings), indent=2) + "\n"
 
 

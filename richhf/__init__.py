@@ -13,16 +13,17 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from richhf.feedback import Feedback
     from richhf.inference.example import example
-    from richhf.inference.load import load
+    from richhf.inference.load import load, load_vocabulary
     from richhf.inference.predictor import Predictor
 
-__all__ = ["Feedback", "Predictor", "example", "load"]
+__all__ = ["Feedback", "Predictor", "example", "load", "load_vocabulary"]
 
 _FROM = {
     "Feedback": "richhf.feedback",
     "Predictor": "richhf.inference.predictor",
     "example": "richhf.inference.example",
     "load": "richhf.inference.load",
+    "load_vocabulary": "richhf.inference.load",
 }
 
 

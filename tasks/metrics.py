@@ -1,19 +1,24 @@
 """The paper's metrics for `seqio.Evaluator`.
 
 The evaluator calls `predict_with_aux_fn`, which gives keyword tokens and, as auxiliary values, `heatmaps` f32
-[n 2 h w] in [0, 1] and `scores` f32 [n 4]: what `predict_batch` of the model returns.
+[n 2 h w] in [0, 1], `scores` f32 [n 4] and the same `keyword_tokens` int32 [n k]: what `predict_batch` of the
+model returns.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
+import seqio
 
-from richhf.evaluation import FeedbackArrays, evaluate_feedback, flatten_metrics
+from richhf.data.prompts import PLAIN, in_form
+from richhf.data.targets import find_marks, read_flags
+from richhf.evaluation import FeedbackArrays, evaluate_feedback, flatten_metrics, readable_flags
+from tasks.tokens import target_vocabulary
 
 
 def postprocess(text: str, *, example: Mapping, is_target: bool):
-    """A prediction stays the decoded text; a target takes along the other labels of its example."""
+    """Returns a prediction's text as it is, and for a target also the other labels of its example."""
     if not is_target:
         return text
     return {
@@ -25,36 +30,52 @@ def postprocess(text: str, *, example: Mapping, is_target: bool):
     }
 
 
-def paper_metrics(
-    targets: Sequence[Mapping], predictions: Sequence[str], aux_values: Mapping[str, np.ndarray]
-) -> dict[str, float]:
-    """All metrics of section 4.2, by names like `heatmaps/implausibility/cc`.
+def paper_metrics(vocabulary: seqio.Vocabulary, prompt_form: str = PLAIN) -> Callable[..., dict[str, float]]:
+    """Makes the metric function of a task.
 
     Args:
-      targets: what `postprocess` makes of each example.
-      predictions: decoded keyword sequences.
-      aux_values: predicted `heatmaps` and `scores`.
+        vocabulary: of the keyword targets.
+        prompt_form: how the task writes prompts (`richhf.data.prompts.PROMPT_FORMS`).
 
     Returns:
-      The nested metrics of `richhf.evaluation.evaluate_feedback`, flattened; undefined ones are left out.
+        A function of `targets` (what `postprocess` makes of each example), `predictions` (decoded keyword
+        sequences) and `aux_values` (predicted `heatmaps`, `scores` and `keyword_tokens`). It returns all
+        metrics of section 4.2 by names like `heatmaps/implausibility/cc`: those of
+        `richhf.evaluation.evaluate_feedback`, flattened; undefined ones are left out. Words that the
+        vocabulary cannot read are left out of the keyword metrics.
     """
-    common: dict[str, Any] = {
-        "prompts": [target["prompt"] for target in targets],
-        "filenames": [target["filename"] for target in targets],
-        "keyword_valid": np.array([target["keyword_valid"] for target in targets]),
-    }
-    truth = FeedbackArrays(
-        scores=np.stack([target["scores"] for target in targets]),
-        heatmaps=np.stack([target["heatmaps"] for target in targets]),
-        keywords=[target["keywords"] for target in targets],
-        score_valid=np.stack([target["score_weights"] > 0 for target in targets]),
-        heatmap_valid=np.stack([target["heatmap_weights"] > 0 for target in targets]),
-        **common,
-    )
-    predicted = FeedbackArrays(
-        scores=np.asarray(aux_values["scores"], np.float32),
-        heatmaps=np.asarray(aux_values["heatmaps"], np.float32),
-        keywords=list(predictions),
-        **common,
-    )
-    return flatten_metrics(evaluate_feedback(predicted, truth))
+
+    def metrics(
+        targets: Sequence[Mapping], predictions: Sequence[str], aux_values: Mapping[str, np.ndarray]
+    ) -> dict[str, float]:
+        reader = target_vocabulary(vocabulary)
+        prompts = [target["prompt"] for target in targets]
+        marked = [target["keywords"] for target in targets]
+        common: dict[str, Any] = {
+            "prompts": prompts,
+            "filenames": [target["filename"] for target in targets],
+            "keyword_valid": np.array([target["keyword_valid"] for target in targets]),
+        }
+        truth = FeedbackArrays(
+            scores=np.stack([target["scores"] for target in targets]),
+            heatmaps=np.stack([target["heatmaps"] for target in targets]),
+            keywords=marked,
+            flags=readable_flags(prompts, list(map(find_marks, prompts, marked)), reader),
+            score_valid=np.stack([target["score_weights"] > 0 for target in targets]),
+            heatmap_valid=np.stack([target["heatmap_weights"] > 0 for target in targets]),
+            **common,
+        )
+        tokens = [np.asarray(row).tolist() for row in aux_values["keyword_tokens"]]
+        predicted = FeedbackArrays(
+            scores=np.asarray(aux_values["scores"], np.float32),
+            heatmaps=np.asarray(aux_values["heatmaps"], np.float32),
+            keywords=list(predictions),
+            flags=[
+                read_flags(in_form(prompt, prompt_form), row, reader)
+                for prompt, row in zip(prompts, tokens, strict=True)
+            ],
+            **common,
+        )
+        return flatten_metrics(evaluate_feedback(predicted, truth))
+
+    return metrics

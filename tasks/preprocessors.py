@@ -12,8 +12,9 @@ import tensorflow as tf
 
 from richhf import feedback
 from richhf.data import records, words
-from richhf.data.prompts import PromptRows
-from tasks.tokens import WordTokenizer, label_tokens
+from richhf.data.prompts import PLAIN, PromptRows, in_form
+from richhf.data.targets import KeywordTarget
+from tasks.tokens import target_vocabulary
 
 COPY = "copy_prompt"
 """Boolean feature of examples whose keyword target is the bare prompt (the decoder learns to copy first)."""
@@ -45,13 +46,13 @@ def gather_labels(example):
     return {**weights, **kept, "scores": scores}
 
 
-def tokenize(outputs: Sequence[str | None], *, see_prompt: bool = True):
+def tokenize(prefixes: Sequence[str], *, see_prompt: bool = True, prompt_form: str = PLAIN):
     """Makes the preprocessor that turns prompt and labels into tokens.
 
     Args:
-      outputs: one entry a row of `inputs`: the output whose task string stands before the prompt, or None for
-        the prompt alone.
+      prefixes: one entry a row of `inputs`: what stands before the prompt (`prompts.row_prefixes`).
       see_prompt: False leaves the prompt out of `inputs`: what a model then learns, an image alone tells.
+      prompt_form: how prompts are written, in `inputs` and `targets` (`prompts.PROMPT_FORMS`).
 
     Returns:
       A SeqIO preprocessor that adds
@@ -69,8 +70,8 @@ def tokenize(outputs: Sequence[str | None], *, see_prompt: bool = True):
     """
 
     def preprocessor(dataset, output_features, sequence_length=None):
-        encoder = PromptEncoder(outputs, output_features, sequence_length or {}, see_prompt)
-        rows, length = len(outputs), (sequence_length or {}).get("inputs")
+        encoder = PromptEncoder(prefixes, output_features, sequence_length or {}, see_prompt, prompt_form)
+        rows, length = len(prefixes), (sequence_length or {}).get("inputs")
 
         def add_tokens(example):
             names = (*SHOWN, COPY, *SHOWN.values())
@@ -106,18 +107,19 @@ class PromptEncoder:
 
     def __init__(
         self,
-        outputs: Sequence[str | None],
+        prefixes: Sequence[str],
         output_features: Mapping[str, seqio.Feature],
         lengths: Mapping[str, int],
         see_prompt: bool = True,
+        prompt_form: str = PLAIN,
     ):
         """An encoder for rows as in `tokenize`, with the lengths of `inputs` and `targets` where given."""
-        self.see_prompt = see_prompt
+        self.see_prompt, self.prompt_form = see_prompt, prompt_form
         source, target = output_features["inputs"].vocabulary, output_features["targets"].vocabulary
-        self.tokenizer = WordTokenizer(source)
-        self.target_vocabulary = target
-        self.target_eos, self.target_length = target.eos_id, lengths.get("targets")
-        self.rows = PromptRows(source.encode, source.eos_id, outputs, lengths.get("inputs"))
+        self.source = target_vocabulary(source)
+        self.target = self.source if target is source else target_vocabulary(target)
+        self.target_length = lengths.get("targets")
+        self.rows = PromptRows(source.encode, source.eos_id, prefixes, lengths.get("inputs"))
 
     def __call__(
         self,
@@ -132,32 +134,34 @@ class PromptEncoder:
         See `tokenize`; the prompt itself tells what is shown if no other does.
         """
         text = prompt.decode()
-        ids, labels, flags = own = self._labelled(text, label)
+        source, labels, flags = own = self._labelled(text, label)
         if shown_prompt is None or shown_label is None or shown_prompt == prompt:
-            shown_ids, shown_labels, _ = own
+            shown_source, shown_labels, _ = own
         else:
-            shown_ids, shown_labels, _ = self._labelled(shown_prompt.decode(), shown_label)
-        shown = np.array(shown_ids, np.int32)[shown_labels == 0][: self.rows.length]
+            shown_source, shown_labels, _ = self._labelled(shown_prompt.decode(), shown_label)
+        shown = np.array(shown_source.segmentation.ids, np.int32)[shown_labels == 0][: self.rows.length]
+        ids = source.segmentation.ids
         if not self.see_prompt:
             ids, labels = [], labels[:0]
         inputs, word_labels, fits = self._inputs(ids, labels)
         marked = words.mark_misaligned(text, flags or [False] * len(words.split_words(text)))
         targets = []
         if flags is not None and fits:
-            targets = [*self.target_vocabulary.encode(text if copy else marked), self.target_eos]
+            target = source if self.target is self.source else KeywordTarget(source.prompt, self.target)
+            targets = target.encode([False] * len(flags) if copy else flags)
             if self.target_length is not None and len(targets) > self.target_length:
                 targets = []
         valid = np.bool_(flags is not None)
         return inputs, word_labels, np.array(targets, np.int32), marked.encode(), valid, shown
 
-    def _labelled(self, text: str, label: bytes) -> tuple[list[int], np.ndarray, list[bool] | None]:
-        """Tokens of a prompt, a label for each, and its words' flags (None where labels do not fit)."""
-        ids, spans = self.tokenizer.encode(text)
+    def _labelled(self, text: str, label: bytes) -> tuple[KeywordTarget, np.ndarray, list[bool] | None]:
+        """Returns a prompt's targets, token labels and flags of its words (None if the labels do not fit)."""
+        target = KeywordTarget(in_form(text, self.prompt_form), self.source)
         try:
             flags = [flag for _, flag in words.match_labels_to_words(text, label.decode())]
         except words.LabelMismatch:
-            return ids, np.full(len(ids), -1, np.int32), None
-        return ids, label_tokens(text, spans, flags, len(ids)), flags
+            return target, np.full(len(target.segmentation.ids), -1, np.int32), None
+        return target, np.array(target.label_tokens(flags), np.int32), flags
 
     def _inputs(self, ids: list[int], labels: np.ndarray) -> tuple[np.ndarray, np.ndarray, bool]:
         inputs = self.rows(ids)

@@ -7,7 +7,7 @@ import seqio
 import tensorflow as tf
 
 from richhf import feedback
-from richhf.data.prompts import ROWS
+from richhf.data.prompts import PLAIN, check_prompt_form, row_prefixes
 from tasks import corruption, metrics, preprocessors, sources
 from tasks.augmentation import Augmentation
 from tasks.pictures import picture_steps
@@ -23,6 +23,8 @@ def add_tasks(
     corrupt_until_example: int | None = None,
     copy_until_example: int = 0,
     see_prompt: bool = True,
+    prompt_form: str = PLAIN,
+    task_strings: Mapping[str, str] | None = None,
     exact_side: bool = True,
     augmentation: Augmentation | None = None,
     shuffle_buffer_size: int = 1000,
@@ -56,6 +58,8 @@ def add_tasks(
       corrupt_until_example: corruption stops at this example of the training stream; None: never.
       copy_until_example: before this example of the training stream, keyword targets are the bare prompt.
       see_prompt: False hides the prompt from the model (`tasks.preprocessors.tokenize`).
+      prompt_form: how prompts are written before they become tokens (`richhf.data.prompts.PROMPT_FORMS`).
+      task_strings: what stands before the prompt to ask for each output; None: this project's.
       exact_side: whether pictures of another side than asked for are an error, instead of being resized.
       augmentation: how pictures are changed in training; None: not at all.
       shuffle_buffer_size: encoded records held for shuffling a training stream.
@@ -64,6 +68,7 @@ def add_tasks(
     Returns:
       The names of the tasks, in the order of `VARIANTS`.
     """
+    check_prompt_form(prompt_form, task_strings, source=prefix)
     corrupt: tuple[Any, ...] = ()
     if corruption_rate or copy_until_example:
         corrupt = (
@@ -89,12 +94,14 @@ def add_tasks(
             preprocessors=[
                 preprocessors.gather_labels,
                 *corrupt,
-                preprocessors.tokenize(ROWS[variant], see_prompt=see_prompt),
+                preprocessors.tokenize(
+                    row_prefixes(variant, task_strings), see_prompt=see_prompt, prompt_form=prompt_form
+                ),
                 *picture_steps(exact_side=exact_side, augmentation=augmentation),
             ],
             output_features=task_features(vocabulary),
             postprocess_fn=metrics.postprocess,
-            metric_fns=[metrics.paper_metrics],
+            metric_fns=[metrics.paper_metrics(vocabulary, prompt_form)],
             shuffle_buffer_size=None,
         )
         names.append(name)

@@ -11,10 +11,12 @@ another vocabulary or augmentation.
 """
 
 import os
+from collections.abc import Mapping
 
 import seqio
 
 from richhf import feedback
+from richhf.data.prompts import PLAIN
 from tasks.augmentation import Augmentation
 from tasks.registration import add_tasks
 
@@ -27,6 +29,8 @@ def register(
     *,
     vocabulary: seqio.Vocabulary | None = None,
     augmentation: Augmentation | None = None,
+    prompt_form: str = PLAIN,
+    task_strings: Mapping[str, str] | None = None,
     shuffle_buffer_size: int = 1000,
 ) -> tuple[str, ...]:
     """Registers both tasks over a folder written by `richhf prepare`; again as often as wanted.
@@ -35,6 +39,9 @@ def register(
       data_dir: the folder.
       vocabulary: of prompts and keyword targets; T5's (`T5_VOCABULARY`) if None.
       augmentation: how pictures are changed in training, and only there; None: not at all.
+      prompt_form: how prompts are written before they become tokens: `plain`, or `words`, as the first
+        author's weights read them.
+      task_strings: what stands before the prompt to ask for each output; None: this project's.
       shuffle_buffer_size: encoded records held for shuffling the training stream.
 
     Returns:
@@ -47,6 +54,8 @@ def register(
         vocabulary or seqio.SentencePieceVocabulary(T5_VOCABULARY),
         exact_side=False,
         augmentation=augmentation,
+        prompt_form=prompt_form,
+        task_strings=task_strings,
         shuffle_buffer_size=shuffle_buffer_size,
         advice=f"Make them with `richhf prepare --richhf DIR --images SOURCE --out {data_dir}`.",
     )

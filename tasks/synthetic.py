@@ -7,10 +7,12 @@ corruption.
 """
 
 import os
+from collections.abc import Mapping
 
 import seqio
 
 from richhf import feedback
+from richhf.data.prompts import PLAIN
 from tasks.registration import add_tasks
 
 
@@ -22,6 +24,8 @@ def register(
     corrupt_until_example: int | None = None,
     copy_until_example: int = 0,
     see_prompt: bool = True,
+    prompt_form: str = PLAIN,
+    task_strings: Mapping[str, str] | None = None,
     shuffle_buffer_size: int = 1000,
 ) -> tuple[str, ...]:
     """Registers both tasks over a folder written by `richhf synthesize`; again as often as wanted.
@@ -33,6 +37,9 @@ def register(
       corrupt_until_example: corruption stops at this example of the training stream; None: never.
       copy_until_example: before this example of the training stream, keyword targets are the bare prompt.
       see_prompt: False hides the prompt from the model: what it then learns, an image alone tells.
+      prompt_form: how prompts are written before they become tokens: `plain`, or `words`, as the first
+        author's weights read them.
+      task_strings: what stands before the prompt to ask for each output; None: this project's.
       shuffle_buffer_size: encoded records held for shuffling the training stream.
 
     Returns:
@@ -48,6 +55,8 @@ def register(
         corrupt_until_example=corrupt_until_example,
         copy_until_example=copy_until_example,
         see_prompt=see_prompt,
+        prompt_form=prompt_form,
+        task_strings=task_strings,
         shuffle_buffer_size=shuffle_buffer_size,
         advice=f"Make the synthetic set with `richhf synthesize {data_dir}`.",
     )

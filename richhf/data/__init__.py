@@ -20,10 +20,9 @@ from richhf.data.records import (
     record_to_example,
     write_records,
 )
+from richhf.data.targets import encode_target, find_marks, read_flags
 from richhf.data.words import (
     LabelMismatch,
-    find_marks,
-    flag_words,
     mark_misaligned,
     match_labels_to_words,
     misaligned_words,
@@ -38,9 +37,9 @@ __all__ = [
     "Record",
     "RecordError",
     "consolidate",
+    "encode_target",
     "example_to_record",
     "find_marks",
-    "flag_words",
     "heatmap_to_uint8",
     "krippendorff_alpha",
     "likert_ratings",
@@ -49,6 +48,7 @@ __all__ = [
     "match_labels_to_words",
     "misaligned_words",
     "points_to_heatmap",
+    "read_flags",
     "read_records",
     "record_to_example",
     "score_spread_histogram",

@@ -1,15 +1,23 @@
 """How a prompt is put before the model: rows of tokens, each asking for one output or for all.
 
-The input pipeline (`tasks.preprocessors`) and inference both take them from here.
+The input pipeline (`tasks.preprocessors`) and inference both take them from here. A model states its prompt
+form and its task strings, for both must be those of its training. The first author's weights were trained and
+run on words alone, with task strings of their own (github.com/youweiliang/RichHF, `get_dataset.py` and
+`model.py`).
 """
 
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
 from jaxtyping import Int32
 
 from richhf import feedback
+from richhf.data.words import split_words
+
+PLAIN, WORDS = "plain", "words"
+PROMPT_FORMS = (PLAIN, WORDS)
+"""The prompt as it was given, or its words (`split_words`) joined by single spaces."""
 
 _WHITE = re.compile(r"\s")
 ROWS: dict[str, tuple[str | None, ...]] = {
@@ -19,14 +27,56 @@ ROWS: dict[str, tuple[str | None, ...]] = {
 """The rows of `inputs`: the prompt alone, or one row an output with its task string before the prompt."""
 
 
-def prefix(output: str) -> str:
-    """What is put before the prompt to ask for one output, as in `plausibility score: a red cat`."""
-    return as_prefix(feedback.TASK_STRINGS[output])
-
-
 def as_prefix(task_string: str) -> str:
     """A task string as it stands before a prompt."""
     return f"{task_string}: "
+
+
+TASK_STRINGS = {name: as_prefix(text) for name, text in feedback.TASK_STRINGS.items()}
+"""What stands before the prompt to ask for each output, as in `plausibility score: a red cat`."""
+AUTHOR_TASK_STRINGS = {
+    **{name: f"<output> HEATMAP: {name} </output> " for name in feedback.HEATMAPS},
+    **{name: f"<output> SCORE: {name} </output> " for name in feedback.SCORES},
+    feedback.KEYWORDS: "",
+}
+"""The same in the first author's weights, whose keywords get the prompt alone."""
+
+
+def row_prefixes(variant: str, task_strings: Mapping[str, str] | None = None) -> tuple[str, ...]:
+    """Returns what stands before the prompt in each row of `inputs`.
+
+    Args:
+        variant: of `VARIANTS`.
+        task_strings: the text for each output; None: `TASK_STRINGS`.
+    """
+    texts = TASK_STRINGS if task_strings is None else task_strings
+    return tuple("" if name is None else texts[name] for name in ROWS[variant])
+
+
+def in_form(prompt: str, form: str) -> str:
+    """Returns a prompt in one of `PROMPT_FORMS`; it has the same words, in the same order."""
+    return " ".join(split_words(prompt)) if form == WORDS else prompt
+
+
+def check_prompt_form(form: object, task_strings: object = None, *, source: str = "the model") -> None:
+    """Raises ValueError unless a model's prompt form and task strings are such.
+
+    Args:
+        form: expected one of `PROMPT_FORMS`.
+        task_strings: expected a text for each of `OUTPUTS`, or None.
+        source: what they are from, for the message.
+    """
+    if form not in PROMPT_FORMS:
+        raise ValueError(f"{source}: prompt_form is {form!r}; expected one of {', '.join(PROMPT_FORMS)}.")
+    if task_strings is None:
+        return
+    if not isinstance(task_strings, Mapping) or not all(isinstance(t, str) for t in task_strings.values()):
+        raise ValueError(f"{source}: task_strings is {task_strings!r:.60}; expected a text for each output.")
+    if {*task_strings} != {*feedback.OUTPUTS}:
+        raise ValueError(
+            f"{source}: task_strings has texts for {', '.join(map(str, task_strings)) or 'nothing'}; "
+            f"expected them for {', '.join(feedback.OUTPUTS)}."
+        )
 
 
 def as_one_line(prompt: str) -> str:
@@ -50,7 +100,7 @@ class PromptRows:
         self,
         encode: Callable[[str], Sequence[int]],
         eos_id: int,
-        outputs: Sequence[str | None],
+        prefixes: Sequence[str],
         length: int | None,
     ):
         """Rows for a vocabulary.
@@ -58,14 +108,13 @@ class PromptRows:
         Args:
           encode: text to token ids, without end mark.
           eos_id: the end mark.
-          outputs: one entry a row: the output whose task string stands before the prompt, or None for the
-            prompt alone.
+          prefixes: one entry a row: what stands before the prompt (`row_prefixes`).
           length: tokens of a row.
 
         Raises:
           ValueError: a row has no room for one token of the prompt.
         """
-        self.prefixes = [[int(i) for i in encode(prefix(name))] if name else [] for name in outputs]
+        self.prefixes = [[int(i) for i in encode(text)] if text else [] for text in prefixes]
         self.length, self._eos_id = length, eos_id
         longest = max(map(len, self.prefixes)) + 2
         if length is not None and length < longest:

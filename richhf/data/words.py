@@ -4,13 +4,13 @@ A prompt is split on any of `, . ? ! " : ;` and space, empty pieces dropped; the
 belongs to the i-th word; 0 = misaligned, 1 = aligned. The keyword target is the prompt again with the suffix
 `_0` directly after each misaligned word (paper, sections 3 and 4.1).
 
-A word of the prompt itself that already ends in `_0` cannot be told from a marked one once it is in a text.
+A marked text alone does not say whether a word that ends in `_0` is marked or was written so in the prompt.
+Where the prompt is at hand, `richhf.data.targets` tells the two apart.
 """
 
 import re
 from collections.abc import Sequence
 
-from richhf.data.word_alignment import align_words
 from richhf.feedback import MISALIGNED_SUFFIX
 
 DELIMITERS = ',.?!":; '
@@ -108,34 +108,3 @@ def read_marks(text: str) -> tuple[tuple[str, bool], ...]:
 def misaligned_words(text: str) -> tuple[str, ...]:
     """Returns the marked words of a target or generated text, in order, suffix removed, repeats kept."""
     return tuple(word for word, flag in read_marks(text) if flag)
-
-
-def find_marks(prompt: str, text: str) -> tuple[bool | None, ...]:
-    """Finds for each word of `prompt` whether the generated `text` marks it; None where it leaves it out.
-
-    A generated text need not be an exact copy of its prompt, so its words are aligned with the prompt's
-    first (`align_words`).
-
-    Example: `find_marks("a big red cat", "a red_0 cat")` is `(False, None, True, False)`.
-    """
-    marks = read_marks(text)
-    found = align_words(split_words(prompt), [word for word, _ in marks])
-    return tuple(None if index is None else marks[index][1] for index in found)
-
-
-def flag_words(prompt: str, text: str) -> tuple[bool, ...]:
-    """As `find_marks`, words of the prompt that the text leaves out not flagged.
-
-    Example: `flag_words("a big red cat", "a red_0 cat")` is `(False, False, True, False)`.
-    """
-    return tuple(bool(mark) for mark in find_marks(prompt, text))
-
-
-def finished_words(text: str) -> str:
-    """A text that broke off without what it broke off in: a last word that more might have followed, or `_0`.
-
-    Example: `finished_words("a red")` is `"a "`; `finished_words("a red_0")` and `"a red,"` stay.
-    """
-    start, end = (word_spans(text) or ((0, 0),))[-1]
-    unfinished = end == len(text) and not text.endswith(MISALIGNED_SUFFIX)
-    return text[:start] if unfinished else text

@@ -1,14 +1,14 @@
 """How good feedback is: the paper's metrics, baselines, tables and the evaluation of a model over a split."""
 
-from richhf.evaluation.arrays import FeedbackArrays, record_batches, records_to_arrays
-from richhf.evaluation.baselines import MeanFeedback, flag_every_word, mean_baseline, noise_ceiling
+from richhf.evaluation.arrays import FeedbackArrays, readable_flags, record_batches, records_to_arrays
+from richhf.evaluation.baselines import MeanFeedback, mean_baseline, noise_ceiling
 from richhf.evaluation.bootstrap import bootstrap_intervals
 from richhf.evaluation.evaluate import FeedbackAccumulator, evaluate_feedback, flatten_metrics, summarise
 from richhf.evaluation.evaluator import Evaluation, Evaluator
 from richhf.evaluation.examples_file import EXAMPLES_FILE, example_lines
 from richhf.evaluation.gallery import Gallery, GalleryExample
 from richhf.evaluation.heatmaps import auc_judd, cc, kld, mse, nss, resize_maps, sim
-from richhf.evaluation.keywords import keyword_metrics
+from richhf.evaluation.keywords import flag_metrics, keyword_metrics
 from richhf.evaluation.metrics_file import ceiling_share, read_comparisons, read_metrics, write_metrics
 from richhf.evaluation.scores import plcc, srcc
 from richhf.evaluation.tables import markdown_tables, text_tables
@@ -18,6 +18,7 @@ __all__ = [  # noqa: RUF022 (grouped by what they are)
     # Metrics of one output.
     "auc_judd",
     "cc",
+    "flag_metrics",
     "keyword_metrics",
     "kld",
     "mse",
@@ -36,13 +37,13 @@ __all__ = [  # noqa: RUF022 (grouped by what they are)
     "example_values",
     "flatten_metrics",
     "measure_maps",
+    "readable_flags",
     "record_batches",
     "records_to_arrays",
     "summarise",
     # Baselines and the ceiling.
     "MeanFeedback",
     "ceiling_share",
-    "flag_every_word",
     "mean_baseline",
     "noise_ceiling",
     # A model over a split, and what is written about it.

@@ -9,7 +9,8 @@ import numpy as np
 from jaxtyping import Array, Bool, Float, Real, UInt8
 
 from richhf.data.records import Record
-from richhf.data.words import LabelMismatch, mark_misaligned
+from richhf.data.targets import KeywordTarget, TargetVocabulary, find_marks
+from richhf.data.words import LabelMismatch, mark_misaligned, match_labels_to_words, split_words
 from richhf.feedback import HEATMAPS, SCORES
 
 
@@ -23,12 +24,14 @@ class FeedbackArrays:
     Attributes:
       scores: `[n 4]`, in [0, 1].
       heatmaps: `[n 2 h w]`, floats in [0, 1], or uint8 where 255 means 1.
-      keywords: marked texts, the prompt with `_0` after each misaligned word.
+      keywords: marked texts, the prompt with `_0` after each misaligned word; for people to read.
       prompts: the plain prompts.
       filenames: names of the images, for messages and galleries.
       keyword_valid: `[n]`, whether the words of the prompt have labels.
       score_valid: `[n 4]`, which scores are known; all if None.
       heatmap_valid: `[n 2]`, which maps are known; all if None.
+      flags: for each prompt whether each of its words is misaligned, which is what metrics compare; None for
+        a word of which nothing is known. Read from `keywords` if not given.
 
     Raises:
       ValueError: the fields disagree about n, or the number of maps or scores is another.
@@ -42,6 +45,7 @@ class FeedbackArrays:
     keyword_valid: Bool[np.ndarray, " n"]
     score_valid: Bool[np.ndarray, "n 4"] = None  # type: ignore[assignment]
     heatmap_valid: Bool[np.ndarray, "n 2"] = None  # type: ignore[assignment]
+    flags: list[tuple[bool | None, ...]] = None  # type: ignore[assignment]
 
     def __post_init__(self):
         n = len(self.filenames)
@@ -49,6 +53,8 @@ class FeedbackArrays:
             object.__setattr__(self, "score_valid", np.ones((n, len(SCORES)), bool))
         if self.heatmap_valid is None:
             object.__setattr__(self, "heatmap_valid", np.ones((n, len(HEATMAPS)), bool))
+        if self.flags is None:
+            object.__setattr__(self, "flags", list(map(find_marks, self.prompts, self.keywords)))
         lengths = {field.name: len(getattr(self, field.name)) for field in dataclasses.fields(self)}
         if set(lengths.values()) != {n}:
             raise ValueError(f"The fields of FeedbackArrays are of different lengths: {lengths}.")
@@ -81,13 +87,17 @@ def unit_maps(maps: Real[np.ndarray, "*size"] | Real[Array, "*size"]) -> Any:
 
 
 def records_to_arrays(
-    records: Sequence[Record], *, prompts: Sequence[str | None] | None = None
+    records: Sequence[Record],
+    *,
+    prompts: Sequence[str | None] | None = None,
+    vocabulary: TargetVocabulary | None = None,
 ) -> FeedbackArrays:
     """Stacks records.
 
     Args:
       records: records with maps of one size.
       prompts: their prompts, where the records themselves have none (truth beside a record may lack it).
+      vocabulary: of the models to compare with. Words that it cannot read have no flag.
 
     Returns:
       The arrays, maps as uint8. A record without a prompt, or whose labels do not fit its prompt's words, has
@@ -107,16 +117,20 @@ def records_to_arrays(
         record.prompt or prompt or ""
         for record, prompt in zip(records, prompts or [None] * len(records), strict=True)
     ]
-    keywords = [_marked(text, record.labels) for text, record in zip(texts, records, strict=True)]
+    flags = [_flags(text, record.labels) for text, record in zip(texts, records, strict=True)]
+    keywords = [
+        text if known is None else mark_misaligned(text, known)
+        for text, known in zip(texts, flags, strict=True)
+    ]
+    unlabelled = [known or (None,) * len(split_words(text)) for text, known in zip(texts, flags, strict=True)]
     return FeedbackArrays(
         scores=np.array([[record.scores[name] for name in SCORES] for record in records], np.float32),
         heatmaps=np.stack([[record.heatmaps[name] for name in HEATMAPS] for record in records]),
-        keywords=[
-            keyword if keyword is not None else text for keyword, text in zip(keywords, texts, strict=True)
-        ],
+        keywords=keywords,
         prompts=texts,
         filenames=[record.filename for record in records],
-        keyword_valid=np.array([keyword is not None for keyword in keywords]),
+        keyword_valid=np.array([known is not None for known in flags]),
+        flags=readable_flags(texts, unlabelled, vocabulary),
     )
 
 
@@ -127,8 +141,31 @@ def record_batches(records: Iterable[Record], size: int = 32) -> Iterator[Feedba
         yield records_to_arrays(batch)
 
 
-def _marked(prompt: str, labels: Sequence[int]) -> str | None:
+def readable_flags(
+    prompts: Sequence[str],
+    flags: Sequence[tuple[bool | None, ...]],
+    vocabulary: TargetVocabulary | None,
+) -> list[tuple[bool | None, ...]]:
+    """Returns flags of prompts' words with None for each word that a vocabulary cannot read.
+
+    Args:
+        prompts: the prompts.
+        flags: for each prompt the flags of its words.
+        vocabulary: None: every word stays as it is.
+    """
+    if vocabulary is None:
+        return list(flags)
+    return [
+        tuple(
+            flag if known else None
+            for flag, known in zip(row, KeywordTarget(prompt, vocabulary).readable, strict=True)
+        )
+        for prompt, row in zip(prompts, flags, strict=True)
+    ]
+
+
+def _flags(prompt: str, labels: Sequence[int]) -> tuple[bool, ...] | None:
     try:
-        return mark_misaligned(prompt, [label == 0 for label in labels]) if prompt else None
+        return tuple(flag for _, flag in match_labels_to_words(prompt, labels)) if prompt else None
     except LabelMismatch:
         return None

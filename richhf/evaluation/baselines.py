@@ -6,7 +6,7 @@ from collections.abc import Iterable
 import numpy as np
 
 from richhf.data.records import Record
-from richhf.data.words import mark_misaligned, split_words
+from richhf.data.targets import TargetVocabulary
 from richhf.evaluation.arrays import FeedbackArrays, records_to_arrays
 from richhf.evaluation.evaluate import FeedbackAccumulator
 from richhf.evaluation.heatmaps import resize_maps
@@ -56,6 +56,7 @@ class MeanFeedback:
             scores=np.broadcast_to(scores, (n, *scores.shape)),
             heatmaps=np.broadcast_to(maps, (n, *maps.shape)),
             keywords=list(target.prompts),
+            flags=[(False,) * len(flags) for flags in target.flags],
             prompts=target.prompts,
             filenames=target.filenames,
             keyword_valid=target.keyword_valid,
@@ -70,17 +71,13 @@ def mean_baseline(train: FeedbackArrays | Iterable[FeedbackArrays], target: Feed
     return mean.predict(target)
 
 
-def flag_every_word(prompts: Iterable[str]) -> list[str]:
-    """Marks every word of each prompt: full recall, and the share of misaligned words as precision."""
-    return [mark_misaligned(prompt, [True] * len(split_words(prompt))) for prompt in prompts]
-
-
 def noise_ceiling(
     truth: Iterable[Record],
     labels: Iterable[Record],
     *,
     num_examples: int | None = None,
     measure: Measure = measure_maps,
+    vocabulary: TargetVocabulary | None = None,
 ) -> dict:
     """What the noiseless truth scores against the annotators' labels.
 
@@ -92,6 +89,7 @@ def noise_ceiling(
       labels: the records that models are evaluated on, in the same order.
       num_examples: compare only so many, from the start; all if None.
       measure: how maps are compared.
+      vocabulary: of the models to compare with. Words that it cannot read are left out.
 
     Returns:
       Metrics as of `evaluate_feedback`.
@@ -107,6 +105,6 @@ def noise_ceiling(
             raise ValueError(f"There are fewer records in the {short} than in the other: make the set again.")
         ideal, noisy = zip(*batch, strict=True)
         predicted = records_to_arrays(ideal, prompts=[record.prompt for record in noisy])
-        target = records_to_arrays(noisy)
+        target = records_to_arrays(noisy, vocabulary=vocabulary)
         accumulator.add(predicted, target, np.asarray(measure(predicted.heatmaps, target.heatmaps)))
     return accumulator.result()

@@ -11,7 +11,7 @@ from collections.abc import Callable
 import numpy as np
 from jaxtyping import Float, Int
 
-from richhf.evaluation.keywords import CONVENTIONS, KEYWORD_METRICS, keyword_counts, sample_rates
+from richhf.evaluation.keywords import CONVENTIONS, KEYWORD_METRICS, count_marks, sample_rates
 from richhf.evaluation.values import ExampleValues
 from richhf.feedback import HEATMAPS, KEYWORDS, SCORES
 
@@ -116,8 +116,8 @@ def _means(metrics: dict[str, Column]) -> tuple[tuple[str, ...], Statistic]:
 
 def _keyword_rates(values: ExampleValues) -> tuple[tuple[tuple[str, str], ...], Statistic]:
     valid = np.flatnonzero(values.keyword_valid)
-    pairs = [(values.predicted_keywords[i], values.true_keywords[i]) for i in valid]
-    counts = np.array([keyword_counts(*pair) for pair in pairs], float).reshape(-1, 3)
+    pairs = [values.keyword_marks(int(i)) for i in valid]
+    counts = np.array([count_marks(*pair) for pair in pairs], float).reshape(-1, 3)
     rates = np.array([sample_rates(*pair) for pair in pairs], float).reshape(-1, 3)
 
     def statistic(weights):

@@ -6,7 +6,7 @@ import numpy as np
 from jaxtyping import Float
 
 from richhf.evaluation.arrays import FeedbackArrays
-from richhf.evaluation.keywords import keyword_metrics
+from richhf.evaluation.keywords import flag_metrics
 from richhf.evaluation.scores import plcc, srcc
 from richhf.evaluation.values import ExampleValues, concatenate_values, example_values
 from richhf.feedback import HEATMAPS, KEYWORDS, SCORES
@@ -79,8 +79,10 @@ def summarise(values: ExampleValues) -> dict:
         name: {metric: _mean(value) for metric, value in values.heatmaps[name].items()} for name in HEATMAPS
     }
     valid = np.flatnonzero(values.keyword_valid)
-    rates = keyword_metrics(
-        [values.predicted_keywords[i] for i in valid], [values.true_keywords[i] for i in valid]
+    rates = flag_metrics(
+        [values.prompts[i] for i in valid],
+        [values.predicted_flags[i] for i in valid],
+        [values.true_flags[i] for i in valid],
     )
     keywords = {
         name: {metric: _number(value) for metric, value in part.items()} for name, part in rates.items()

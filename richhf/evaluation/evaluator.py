@@ -12,12 +12,14 @@ from typing import Any, Protocol, runtime_checkable
 import numpy as np
 from tqdm import tqdm
 
-from richhf.evaluation.arrays import FeedbackArrays
-from richhf.evaluation.baselines import MeanFeedback, flag_every_word
+from richhf.data.prompts import PLAIN, in_form
+from richhf.data.targets import TargetVocabulary, find_marks, read_flags
+from richhf.evaluation.arrays import FeedbackArrays, readable_flags
+from richhf.evaluation.baselines import MeanFeedback
 from richhf.evaluation.bootstrap import bootstrap_intervals
 from richhf.evaluation.evaluate import FeedbackAccumulator, summarise
 from richhf.evaluation.gallery import Gallery, GalleryExample
-from richhf.evaluation.keywords import keyword_metrics
+from richhf.evaluation.keywords import flag_metrics
 from richhf.evaluation.metrics_file import ceiling_share
 from richhf.evaluation.values import ExampleValues, Measure, count_examples, measure_maps
 from richhf.feedback import HEATMAPS, SCORES
@@ -77,7 +79,9 @@ class Evaluator:
 
     Args:
       batches: gives the split from its start; every batch of one size, so that nothing is compiled twice.
-      decode: token ids, cut before the first padding 0, to text: a vocabulary's `decode`.
+      vocabulary: the model's, which reads keyword tokens. Words that it cannot read are left out of the
+        metrics.
+      prompt_form: how the model reads prompts (`richhf.data.prompts.PROMPT_FORMS`).
       mean: labels of the training split, for the predict-the-mean row.
       noise_ceiling: metrics of the noiseless truth, where there is one (`baselines.noise_ceiling`).
       num_examples: size of the split, for the progress bar.
@@ -90,16 +94,17 @@ class Evaluator:
         self,
         batches: Callable[[], Iterable[EvaluationBatch]],
         *,
-        decode: Callable[[list[int]], str],
+        vocabulary: TargetVocabulary,
         mean: MeanFeedback,
+        prompt_form: str = PLAIN,
         noise_ceiling: dict | None = None,
         num_examples: int | None = None,
         progress: bool = True,
         measure: Measure = measure_maps,
         fetch: Callable[[Any, int], np.ndarray] = lambda maps, row: np.asarray(maps[row]),
     ):
-        self._batches, self._decode, self._mean, self._ceiling = batches, decode, mean, noise_ceiling
-        self._num_examples, self._progress = num_examples, progress
+        self._batches, self._vocabulary, self._mean, self._ceiling = batches, vocabulary, mean, noise_ceiling
+        self._num_examples, self._progress, self._form = num_examples, progress, prompt_form
         self._measure, self._fetch = measure, fetch
         self._baseline: dict | None = None
 
@@ -133,8 +138,8 @@ class Evaluator:
         baseline = None if self._baseline else FeedbackAccumulator()
         with tqdm(total=self._num_examples, desc=title, unit=" images", disable=not self._progress) as bar:
             for batch, prediction in _predictions(predict, self._batches()):
-                target = target_arrays(batch)
-                predicted = predicted_arrays(prediction, target, self._decode)
+                target = target_arrays(batch, self._vocabulary)
+                predicted = predicted_arrays(prediction, target, self._vocabulary, self._form)
                 measured = np.asarray(prediction["measured"])[: batch.valid]
                 values = model.add(predicted, target, measured)
                 images = np.asarray(batch.features["image"])[: batch.valid]
@@ -160,8 +165,11 @@ class Evaluator:
         return Evaluation(metrics=metrics, values=values, gallery=gallery.picks())
 
 
-def target_arrays(batch: EvaluationBatch) -> FeedbackArrays:
-    """The labels of a batch, padding left out; kinds of labels that the batch lacks are not valid."""
+def target_arrays(batch: EvaluationBatch, vocabulary: TargetVocabulary | None = None) -> FeedbackArrays:
+    """The labels of a batch, padding left out; kinds of labels that the batch lacks are not valid.
+
+    Words that `vocabulary` cannot read have no flag.
+    """
     n, features = batch.valid, batch.features
     side = features["image"].shape[1:3]
     missing = {
@@ -171,11 +179,13 @@ def target_arrays(batch: EvaluationBatch) -> FeedbackArrays:
         "heatmap_weights": np.zeros((n, len(HEATMAPS)), np.float32),
     }
     labels = {name: np.asarray(features.get(name, absent))[:n] for name, absent in missing.items()}
+    prompts, keywords = list(batch.prompts[:n]), list(batch.keywords[:n])
     return FeedbackArrays(
         scores=labels["scores"],
         heatmaps=labels["heatmaps"],
-        keywords=list(batch.keywords[:n]),
-        prompts=list(batch.prompts[:n]),
+        keywords=keywords,
+        prompts=prompts,
+        flags=readable_flags(prompts, list(map(find_marks, prompts, keywords)), vocabulary),
         filenames=list(batch.filenames[:n]),
         keyword_valid=np.array(batch.keyword_valid[:n], bool),
         score_valid=labels["score_weights"] > 0,
@@ -184,24 +194,26 @@ def target_arrays(batch: EvaluationBatch) -> FeedbackArrays:
 
 
 def predicted_arrays(
-    prediction: Mapping[str, Any], target: FeedbackArrays, decode: Callable[[list[int]], str]
+    prediction: Mapping[str, Any],
+    target: FeedbackArrays,
+    vocabulary: TargetVocabulary,
+    prompt_form: str = PLAIN,
 ) -> FeedbackArrays:
-    """The predictions for a batch, padding left out, with keywords as text; maps stay where they are."""
+    """The predictions for a batch, padding left out, with keywords read; maps stay where they are."""
     n = len(target)
+    tokens = [row.tolist() for row in np.asarray(prediction["keyword_tokens"])[:n]]
     return FeedbackArrays(
         scores=np.asarray(prediction["scores"], np.float32)[:n],
         heatmaps=np.empty((n, len(HEATMAPS), 0, 0), np.float32),
-        keywords=[decode_tokens(row, decode) for row in np.asarray(prediction["keyword_tokens"])[:n]],
+        keywords=[vocabulary.decode(row) for row in tokens],
+        flags=[
+            read_flags(in_form(prompt, prompt_form), row, vocabulary)
+            for prompt, row in zip(target.prompts, tokens, strict=True)
+        ],
         prompts=target.prompts,
         filenames=target.filenames,
         keyword_valid=target.keyword_valid,
     )
-
-
-def decode_tokens(tokens: np.ndarray, decode: Callable[[list[int]], str]) -> str:
-    """Text of a row of token ids; the first 0 and all that follows is padding."""
-    length = np.argmax(tokens == 0) if np.any(tokens == 0) else len(tokens)
-    return decode([int(token) for token in tokens[:length]])
 
 
 def _predictions(
@@ -220,6 +232,6 @@ def _predictions(
 
 def _flag_every_word(values: ExampleValues) -> dict:
     valid = np.flatnonzero(values.keyword_valid)
-    flagged = flag_every_word(values.prompts[i] for i in valid)
-    metrics = keyword_metrics(flagged, [values.true_keywords[i] for i in valid])
+    true = [values.true_flags[i] for i in valid]
+    metrics = flag_metrics([values.prompts[i] for i in valid], [(True,) * len(row) for row in true], true)
     return metrics if len(valid) else {name: dict.fromkeys(part) for name, part in metrics.items()}

@@ -13,7 +13,7 @@ import json
 import math
 from collections.abc import Iterator
 
-from richhf.evaluation.keywords import KEYWORD_METRICS, keyword_counts, sample_rates
+from richhf.evaluation.keywords import KEYWORD_METRICS, count_marks, sample_rates
 from richhf.evaluation.values import ExampleValues
 from richhf.feedback import HEATMAPS, KEYWORDS, SCORES
 
@@ -42,7 +42,8 @@ def _keywords(values: ExampleValues, index: int) -> dict:
     predicted, true = values.predicted_keywords[index], values.true_keywords[index]
     if not values.keyword_valid[index]:
         return {"predicted": predicted, "true": None, "pooled": None, "per_sample": None}
-    counts, rates = keyword_counts(predicted, true), sample_rates(predicted, true)
+    marks = values.keyword_marks(index)
+    counts, rates = count_marks(*marks), sample_rates(*marks)
     return {
         "predicted": predicted,
         "true": true,

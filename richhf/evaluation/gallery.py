@@ -7,7 +7,7 @@ from collections.abc import Callable
 import numpy as np
 from jaxtyping import Float, UInt8
 
-from richhf.data.words import flag_words, split_words
+from richhf.data.words import split_words
 from richhf.evaluation.arrays import FeedbackArrays
 from richhf.evaluation.heatmaps import resize_maps
 from richhf.feedback import HEATMAPS, SCORES, Feedback
@@ -91,8 +91,13 @@ class Gallery:
         return len(heap) < self._sizes[kind] or (bool(heap) and rank > heap[0][0])
 
 
-def arrays_to_feedback(arrays: FeedbackArrays, *, size: tuple[int, int], flags: tuple[bool, ...]) -> Feedback:
-    """A single example as a `Feedback`, its maps at the image's `size`; what is not valid is absent."""
+def arrays_to_feedback(
+    arrays: FeedbackArrays, *, size: tuple[int, int], flags: tuple[bool | None, ...]
+) -> Feedback:
+    """A single example as a `Feedback`, its maps at the image's `size`; what is not valid is absent.
+
+    Words whose flag is None are not covered.
+    """
     (prompt,) = arrays.prompts
     return Feedback(
         prompt=prompt,
@@ -105,7 +110,8 @@ def arrays_to_feedback(arrays: FeedbackArrays, *, size: tuple[int, int], flags: 
             if arrays.heatmap_valid[0, j]
         },
         words=split_words(prompt),
-        misaligned=flags,
+        misaligned=tuple(map(bool, flags)),
+        covered=tuple(flag is not None for flag in flags),
         image_size=size,
     )
 
@@ -113,13 +119,12 @@ def arrays_to_feedback(arrays: FeedbackArrays, *, size: tuple[int, int], flags: 
 def _example(
     image: np.ndarray, predicted: FeedbackArrays, target: FeedbackArrays, quality: float
 ) -> GalleryExample:
-    size, (prompt,) = image.shape[:2], target.prompts
-    true_flags = flag_words(prompt, target.keywords[0]) if target.keyword_valid[0] else ()
-    predicted_flags = flag_words(prompt, predicted.keywords[0])
+    size = image.shape[:2]
+    true_flags = target.flags[0] if target.keyword_valid[0] else ()
     return GalleryExample(
         image=image.copy(),
         truth=arrays_to_feedback(target, size=size, flags=true_flags),
-        predicted=arrays_to_feedback(predicted, size=size, flags=predicted_flags),
+        predicted=arrays_to_feedback(predicted, size=size, flags=predicted.flags[0]),
         filename=target.filenames[0],
         quality=quality,
     )

@@ -9,7 +9,7 @@ from jaxtyping import Array, Bool, Float, Real
 
 from richhf.evaluation import heatmaps
 from richhf.evaluation.arrays import FeedbackArrays, unit_maps
-from richhf.evaluation.keywords import keyword_counts
+from richhf.evaluation.keywords import Marks, count_marks, pair_marks
 from richhf.feedback import HEATMAPS, SCORES
 
 Measure = Callable[[Any, Any], Any]
@@ -32,6 +32,9 @@ class ExampleValues:
       predicted_keywords: marked texts as predicted.
       true_keywords: marked prompts.
       keyword_valid: `[n]`, whether `true_keywords` is known.
+      predicted_flags: for each example the flags of its prompt's words, as predicted; None where a word is
+        not covered.
+      true_flags: the true ones; None for words that are left out.
     """
 
     filenames: list[str]
@@ -42,15 +45,21 @@ class ExampleValues:
     predicted_keywords: list[str]
     true_keywords: list[str]
     keyword_valid: Bool[np.ndarray, " n"]
+    predicted_flags: list[tuple[bool | None, ...]]
+    true_flags: list[tuple[bool | None, ...]]
 
     def __len__(self) -> int:
         return len(self.filenames)
+
+    def keyword_marks(self, index: int) -> tuple[Marks, Marks]:
+        """Returns the words of an example with their predicted and with their true flags."""
+        return pair_marks(self.prompts[index], self.predicted_flags[index], self.true_flags[index])
 
     def keyword_f1(self) -> Float[np.ndarray, " n"]:
         """F1 of each example's words; 1 where nothing is misaligned nor flagged, nan where unknown."""
         f1 = np.full(len(self), np.nan)
         for i in np.flatnonzero(self.keyword_valid):
-            hits, alarms, misses = keyword_counts(self.predicted_keywords[i], self.true_keywords[i])
+            hits, alarms, misses = count_marks(*self.keyword_marks(int(i)))
             f1[i] = 2 * hits / (2 * hits + alarms + misses) if hits + alarms + misses else 1.0
         return f1
 
@@ -144,6 +153,8 @@ def example_values(
         predicted_keywords=list(predicted.keywords),
         true_keywords=list(target.keywords),
         keyword_valid=target.keyword_valid,
+        predicted_flags=list(predicted.flags),
+        true_flags=list(target.flags),
     )
 
 

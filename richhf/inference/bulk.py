@@ -153,8 +153,7 @@ class Bulk:
             self._writing.popleft().result()
 
     def _write(self, index: int, row: int, example: Example, arrays: Mapping[str, np.ndarray]) -> Row:
-        vocabulary = self._encoder.vocabulary
-        feedback = read_prediction(arrays, row, example, vocabulary.decode, eos_id=vocabulary.eos_id)
+        feedback = read_prediction(arrays, row, example, self._encoder.vocabulary)
         with self._writer.explaining():
             return self._writer.add(index, self._inputs[index], feedback)
 

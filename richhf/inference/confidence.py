@@ -12,7 +12,7 @@ suffix is a piece of its own, two, or part of the word's last one, two texts par
 decoding copies exactly, a flagged word has a half or more, and one that is not flagged a half or less.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import jax
@@ -20,7 +20,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Int
 
-from richhf.data.words import mark_misaligned
+from richhf.data.targets import KeywordTarget
 
 NOWHERE = -1
 
@@ -42,35 +42,27 @@ class Choices(NamedTuple):
 
 
 def word_choices(
-    prompt: str,
+    target: KeywordTarget,
     flags: Sequence[bool],
-    encode: Callable[[str], Sequence[int]],
     *,
-    eos_id: int,
     length: int,
     words_read: int | None = None,
 ) -> Choices:
     """Finds where the decoder decides on each word.
 
     Args:
-      prompt: the prompt.
+      target: the targets of the prompt.
       flags: for each of its words, whether it was decided to be misaligned.
-      encode: text to token ids, without end mark.
-      eos_id: the end mark.
       length: tokens of the decoder; words further on, where it does not come to, are nowhere.
       words_read: how many of the words the model read, where it read not all; the others are nowhere.
     """
-
-    def target(flags: Sequence[bool]) -> list[int]:
-        return [*encode(mark_misaligned(prompt, flags)), eos_id]
-
     flags = list(flags)
-    decided = target(flags)
+    decided = target.encode(flags)
     inputs, marked, plain = (np.zeros(length, np.int32) for _ in range(3))
     places = np.full(length, NOWHERE, np.int32)
     inputs[: len(decided) + 1] = [0, *decided][:length]
     for word in range(min(len(flags), length, len(flags) if words_read is None else words_read)):
-        other = target([flag != (index == word) for index, flag in enumerate(flags)])
+        other = target.encode([flag != (index == word) for index, flag in enumerate(flags)])
         pairs = enumerate(zip(decided, other, strict=False))
         place, tokens = next(((i, pair) for i, pair in pairs if pair[0] != pair[1]), (length, (0, 0)))
         if place < length:

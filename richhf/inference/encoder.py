@@ -1,15 +1,14 @@
 """From an image and a prompt to what the model takes, without TensorFlow: the features of the SeqIO tasks."""
 
-import bisect
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 from jaxtyping import Int32, UInt8
 from PIL import Image
 
-from richhf.data.prompts import ROWS, PromptRows, as_one_line
-from richhf.data.words import word_spans
+from richhf.data.prompts import PLAIN, PromptRows, as_one_line, check_prompt_form, in_form, row_prefixes
+from richhf.data.targets import KeywordTarget
 from richhf.inference.pictures import MAX_PIXELS, decode_image, fit_image, rgb_pixels
 from richhf.inference.vocabulary import Vocabulary
 
@@ -23,6 +22,7 @@ class Example:
       tokens: int32 [t l], the prompt rows.
       prompt: the text, on one line (`as_one_line`).
       image_size: (height, width) of the image as it was given.
+      read_as: the prompt in the form that the model reads, with the same words; None: `prompt` itself.
       words_read: how many of the prompt's words the prompt rows hold; None: all. 0: a model without prompts.
     """
 
@@ -31,6 +31,12 @@ class Example:
     prompt: str
     image_size: tuple[int, int]
     words_read: int | None = None
+    read_as: str | None = None
+
+    @property
+    def written(self) -> str:
+        """The prompt as the model reads it and writes it again."""
+        return self.prompt if self.read_as is None else self.read_as
 
 
 class Encoder:
@@ -49,6 +55,8 @@ class Encoder:
         prompt_length: int,
         see_prompt: bool = True,
         max_pixels: int = MAX_PIXELS,
+        prompt_form: str = PLAIN,
+        task_strings: Mapping[str, str] | None = None,
     ):
         """An encoder; thread-safe.
 
@@ -60,12 +68,17 @@ class Encoder:
           see_prompt: False for a model that was trained without prompts. It reads no word, so that its
             feedback covers none: the keywords that it decodes are a guess at the prompt, and flag nothing.
           max_pixels: larger images are not decoded.
+          prompt_form: of `PROMPT_FORMS`, that of the training.
+          task_strings: the text before the prompt for each output; None: this project's.
 
         Raises:
           ValueError: a prompt row is too short for the task strings.
         """
         self.vocabulary = vocabulary
-        self._rows = PromptRows(vocabulary.encode, vocabulary.eos_id, ROWS[variant], prompt_length)
+        check_prompt_form(prompt_form, task_strings)
+        prefixes = row_prefixes(variant, task_strings)
+        self._rows = PromptRows(vocabulary.encode, vocabulary.eos_id, prefixes, prompt_length)
+        self._form = prompt_form
         self._side, self._see_prompt, self._max_pixels = image_size, see_prompt, max_pixels
 
     def __call__(self, image: bytes | Image.Image | UInt8[np.ndarray, "h w 3"], prompt: str) -> Example:
@@ -82,22 +95,29 @@ class Encoder:
             image = decode_image(image, max_pixels=self._max_pixels)
         elif isinstance(image, Image.Image):
             image = rgb_pixels(image)
-        prompt = as_one_line(prompt)
-        tokens, size = self.encode_prompt(prompt), (image.shape[0], image.shape[1])
-        return Example(fit_image(image, self._side), tokens, prompt, size, self._words_read(prompt))
+        prompt, size = as_one_line(prompt), (image.shape[0], image.shape[1])
+        written = in_form(prompt, self._form)
+        return Example(
+            image=fit_image(image, self._side),
+            tokens=self.encode_prompt(prompt),
+            prompt=prompt,
+            image_size=size,
+            words_read=self._words_read(written),
+            read_as=None if written == prompt else written,
+        )
 
     def encode_prompt(self, prompt: str) -> Int32[np.ndarray, "t l"]:
         """The prompt rows of a prompt."""
-        return self._rows(self.vocabulary.encode(as_one_line(prompt)) if self._see_prompt else [])
+        written = in_form(as_one_line(prompt), self._form)
+        return self._rows(self.vocabulary.encode(written) if self._see_prompt else [])
 
-    def _words_read(self, prompt: str) -> int | None:
-        room, encode = self._rows.room, self.vocabulary.encode
+    def _words_read(self, written: str) -> int | None:
+        room = self._rows.room
         if not self._see_prompt:
             return 0
-        if room is None or len(encode(prompt)) <= room:
+        if room is None or len(self.vocabulary.encode(written)) <= room:
             return None
-        spans = word_spans(prompt)
-        return bisect.bisect_right(spans, room, key=lambda span: len(encode(prompt[: span[1]])))
+        return KeywordTarget(written, self.vocabulary).words_within(room)
 
 
 def stack_examples(examples: Sequence[Example], batch_size: int) -> dict[str, np.ndarray]:

@@ -7,8 +7,9 @@
     heatmaps              float32 [b 2 s s]  in [0, 1], likewise
     keyword_tokens        int32 [b k]        0 after the end
 
-Every format but the native one keeps two files beside it: `signature.json`, which says so in numbers, with
-all that is to be known to make the tokens, and `vocabulary.model`, SentencePiece.
+`richhf.data.read_flags` reads `keyword_tokens` with the model's vocabulary: decoding tokens does not give
+back every prompt. Every format but the native one keeps two files beside it: `signature.json`, which says so
+in numbers, with all that is to be known to make the tokens, and `vocabulary.model`, SentencePiece.
 """
 
 import importlib
@@ -23,7 +24,7 @@ import numpy as np
 from flax import traverse_util
 from jaxtyping import Array
 
-from richhf.data.prompts import ROWS, prefix
+from richhf.data.prompts import row_prefixes
 from richhf.feedback import HEATMAPS, SCORES
 from richhf.models.batch_spec import batch_spec
 from richhf.models.model import RichFeedbackModel
@@ -118,11 +119,12 @@ def write_signature(folder: Path, native: NativeModel, file_format: str, **more:
         "outputs": _described(ARRAYS, shapes),
         "scores": list(SCORES),
         "heatmaps": list(HEATMAPS),
-        "prompt_prefixes": [prefix(name) if name else "" for name in ROWS[model.config.variant]],
+        "prompt_prefixes": list(row_prefixes(model.config.variant, native.settings.task_strings)),
         **{
             name: description[name]
             for name in (
-                *("variant", "image_size", "prompt_length", "see_prompt", "keyword_length", "eos_id"),
+                *("variant", "image_size", "prompt_length", "see_prompt", "prompt_form"),
+                *("keyword_length", "eos_id"),
                 *("thresholds", "provenance"),
             )
         },

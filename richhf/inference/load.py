@@ -9,6 +9,7 @@ from pathlib import Path
 from richhf import pretrained
 from richhf.inference.export_folder import export_format
 from richhf.inference.predictor import Predictor
+from richhf.inference.vocabulary import Vocabulary
 from richhf.pretrained.native import VOCABULARY, NativeModel, is_native, read_description, read_model
 from richhf.pretrained.t5x_checkpoint import find_t5x_checkpoint, read_t5x_checkpoint
 
@@ -56,6 +57,31 @@ def load(name_or_path: str | os.PathLike, *, model_file: str | os.PathLike | Non
     if is_native(folder):
         return Predictor(read_model(folder))
     return Predictor(read_checkpoint(folder, None if model_file is None else Path(model_file)))
+
+
+def load_vocabulary(path: str | os.PathLike) -> Vocabulary:
+    """Loads the vocabulary of a model, a run of training or a synthetic data set, or a SentencePiece file.
+
+    Args:
+        path: the name of a shipped model, a folder with `vocabulary.model` in it, or a SentencePiece model
+            file, such as T5's.
+
+    Returns:
+        The vocabulary, as `richhf.data.encode_target` and `richhf.data.read_flags` take it.
+
+    Raises:
+        ValueError: the file is missing, or is not a SentencePiece model.
+    """
+    file = SHIPPED.get(os.fspath(path)) or Path(path)
+    if file.is_dir():
+        file = file / VOCABULARY
+    try:
+        return Vocabulary.read(file)
+    except OSError as error:
+        raise ValueError(
+            f"The vocabulary {file} cannot be read ({error.strerror}). Give a SentencePiece model file, or a "
+            f"folder with {VOCABULARY} in it."
+        ) from error
 
 
 def read_checkpoint(folder: Path, model_file: Path | None = None) -> NativeModel:

@@ -1,17 +1,16 @@
 """From the arrays that a model gives for a batch to feedback on each image."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
-from richhf.data.words import find_marks, finished_words, split_words
-from richhf.evaluation.evaluator import decode_tokens
+from richhf.data.targets import TargetVocabulary, read_flags
+from richhf.data.words import split_words
 from richhf.evaluation.heatmaps import resize_maps
 from richhf.feedback import HEATMAPS, KEYWORDS, OUTPUTS, SCORES, Feedback
 from richhf.inference.encoder import Example
 from richhf.models.choices import check_choice
-from richhf.models.decoding import EOS_ID, PAD_ID
 from richhf.models.rahf import order_outputs
 
 KINDS: dict[str, tuple[str, ...]] = {"scores": SCORES, "heatmaps": HEATMAPS, KEYWORDS: (KEYWORDS,)}
@@ -50,11 +49,9 @@ def read_prediction(
     prediction: Mapping[str, Any],
     row: int,
     example: Example,
-    decode: Callable[[list[int]], str],
+    vocabulary: TargetVocabulary,
     outputs: Sequence[str] = OUTPUTS,
     thresholds: Mapping[str, float] | None = None,
-    *,
-    eos_id: int = EOS_ID,
 ) -> Feedback:
     """The feedback in one row of a batch.
 
@@ -63,10 +60,9 @@ def read_prediction(
         from the feedback.
       row: which row.
       example: what was predicted from.
-      decode: token ids to text.
+      vocabulary: the model's, which reads its keywords (`richhf.data.targets`).
       outputs: the model's outputs that were asked for.
       thresholds: the model's, see `Feedback`.
-      eos_id: the end mark of the tokens that are decoded.
 
     Raises:
       ValueError: a value is not a number in [0, 1].
@@ -81,10 +77,9 @@ def read_prediction(
         stacked = resize_maps(np.asarray(prediction["heatmaps"][row], np.float32), example.image_size)
         maps = dict(zip(_some(HEATMAPS, outputs), stacked, strict=True))
     if "keyword_tokens" in prediction:
-        tokens = np.asarray(prediction["keyword_tokens"][row])
-        text = decode_tokens(tokens, decode)
-        whole = bool(np.isin(tokens, (PAD_ID, eos_id)).any())
-        marks = find_marks(example.prompt, text if whole else finished_words(text))
+        tokens = np.asarray(prediction["keyword_tokens"][row]).tolist()
+        text = vocabulary.decode(tokens)
+        marks = read_flags(example.written, tokens, vocabulary)
         covered = tuple(read and mark is not None for read, mark in zip(covered, marks, strict=True))
         flags = tuple(there and bool(mark) for there, mark in zip(covered, marks, strict=True))
     return Feedback(

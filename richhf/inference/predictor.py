@@ -9,6 +9,7 @@ import numpy as np
 from jaxtyping import Int32
 
 from richhf.data.prepare.images import UnusableImage
+from richhf.data.targets import KeywordTarget
 from richhf.feedback import KEYWORDS, SCORES, Feedback, ImageLike
 from richhf.inference.computation import Computation
 from richhf.inference.confidence import confidences_of, word_choices
@@ -50,6 +51,8 @@ class Predictor:
             image_size=self.model.config.vit.image_size,
             prompt_length=self.settings.prompt_length,
             see_prompt=self.settings.see_prompt,
+            prompt_form=self.settings.prompt_form,
+            task_strings=self.settings.task_strings,
         )
         self._computation = Computation(self.model)
 
@@ -127,7 +130,7 @@ class Predictor:
         arrays = {name: np.asarray(values) for name, values in prediction.items()}
         vocabulary, thresholds = self.encoder.vocabulary, self.settings.thresholds
         found = [
-            read_prediction(arrays, row, one, vocabulary.decode, names, thresholds, eos_id=vocabulary.eos_id)
+            read_prediction(arrays, row, one, vocabulary, names, thresholds)
             for row, one in enumerate(examples)
         ]
         if KEYWORDS not in names:
@@ -188,10 +191,8 @@ class Predictor:
         vocabulary, length = self.encoder.vocabulary, self.model.keyword_length
         choices = [
             word_choices(
-                one.prompt,
+                KeywordTarget(example.written, vocabulary),
                 one.misaligned,
-                vocabulary.encode,
-                eos_id=self.model.eos_id,
                 length=length,
                 words_read=example.words_read,
             )

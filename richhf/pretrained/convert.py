@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from richhf.atomic import atomic_folder, atomic_path
+from richhf.data.prompts import AUTHOR_TASK_STRINGS, WORDS
 from richhf.models.model import RichFeedbackModel
 from richhf.models.parameters import parameter_parts
 from richhf.models.rahf import RAHFConfig
@@ -111,7 +112,7 @@ def convert(
     known = given or _described(file, found.name)
     described, settings = known or (
         RichFeedbackModel(infer_config(file, found)),
-        Settings(prompt_length or PROMPT_LENGTH),
+        _settings(found.name, prompt_length or PROMPT_LENGTH),
     )
     config = described.config
     imported = import_weights(file, config, flat_shapes(initial_shapes(config)), format_name=found.name)
@@ -225,13 +226,19 @@ def _described(file: WeightFile, format_name: str) -> Described | None:
     return None
 
 
+def _settings(format_name: str, prompt_length: int) -> Settings:
+    """Returns the settings of weights that say nothing of them: the author's were trained on words alone."""
+    if format_name == AUTHOR:
+        return Settings(prompt_length, prompt_form=WORDS, task_strings=AUTHOR_TASK_STRINGS)
+    return Settings(prompt_length)
+
+
 def _beside_arrays(model: RichFeedbackModel, settings: Settings) -> str:
     """What is to be known of a model beside its arrays and their sizes, in words."""
     prompts = "" if settings.see_prompt else ", prompts not seen (see_prompt)"
     thresholds = f", thresholds of {', '.join(settings.thresholds)}" if settings.thresholds else ""
-    return (
-        f"prompts of {settings.prompt_length} tokens, keywords of {model.keyword_length}{prompts}{thresholds}"
-    )
+    lengths = f"prompts of {settings.prompt_length} tokens, keywords of {model.keyword_length}"
+    return f"{lengths}, prompt form {settings.prompt_form!r}{prompts}{thresholds}"
 
 
 def _write_author(

@@ -24,6 +24,7 @@ from flax import traverse_util
 from flax.core import meta
 
 from richhf.atomic import atomic_path
+from richhf.data.prompts import PLAIN, TASK_STRINGS, check_prompt_form
 from richhf.feedback import HEATMAPS, SCORES
 from richhf.models.choices import check_choice
 from richhf.models.model import RichFeedbackModel
@@ -54,12 +55,17 @@ class Settings:
         thresholds: where a prediction counts as a finding, by name of a map (its peak, from there on) or of a
             score (below); see `richhf.inference.thresholds`. Empty: not calibrated.
         provenance: where the model comes from, any JSON values by name.
+        prompt_form: how prompts are written before they become tokens, of `richhf.data.prompts.PROMPT_FORMS`.
+        task_strings: what stands before the prompt to ask for each output (`augmented_prompt` alone); None:
+            this project's (`richhf.data.prompts.TASK_STRINGS`).
     """
 
     prompt_length: int
     see_prompt: bool = True
     thresholds: Mapping[str, float] = dataclasses.field(default_factory=dict)
     provenance: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+    prompt_form: str = PLAIN
+    task_strings: Mapping[str, str] | None = None
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -182,6 +188,8 @@ def describe_model(model: RichFeedbackModel, settings: Settings) -> dict[str, An
         "image_size": model.config.vit.image_size,
         "prompt_length": settings.prompt_length,
         "see_prompt": settings.see_prompt,
+        "prompt_form": settings.prompt_form,
+        "task_strings": dict(settings.task_strings or TASK_STRINGS),
         "keyword_length": model.keyword_length,
         "eos_id": model.eos_id,
         "thresholds": dict(settings.thresholds),
@@ -231,6 +239,9 @@ def read_description(config: Any, path: str | os.PathLike) -> tuple[RichFeedback
         raise ValueError(
             f"{path}: eos_id is {config['eos_id']}; expected 1 to {rows - 1}, an id of the model."
         )
+    # Folders written before these keys have this project's own.
+    form, strings = config.get("prompt_form", PLAIN), config.get("task_strings")
+    check_prompt_form(form, strings, source=str(path))
     thresholds = _mapping(config, "thresholds", path)
     for name, value in thresholds.items():
         check_choice(f"{path}: a threshold's name", name, (*HEATMAPS, *SCORES))
@@ -241,6 +252,8 @@ def read_description(config: Any, path: str | os.PathLike) -> tuple[RichFeedback
         see_prompt=config["see_prompt"],
         thresholds=thresholds,
         provenance=_mapping(config, "provenance", path),
+        prompt_form=form,
+        task_strings=None if strings == TASK_STRINGS else strings,
     )
     lengths = {name: config[name] for name in ("keyword_length", "eos_id")}
     return RichFeedbackModel(config=network, **lengths), settings

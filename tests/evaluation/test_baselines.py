@@ -8,8 +8,6 @@ from richhf.evaluation import (
     FeedbackArrays,
     MeanFeedback,
     evaluate_feedback,
-    flag_every_word,
-    keyword_metrics,
     mean_baseline,
     noise_ceiling,
     records_to_arrays,
@@ -72,14 +70,6 @@ def test_the_mean_of_nothing_is_an_error():
     arrays = records_to_arrays(make_records(2))
     with pytest.raises(ValueError, match="add the training split"):
         MeanFeedback().predict(arrays)
-
-
-def test_flagging_every_word_finds_all_at_the_precision_of_their_share():
-    arrays = records_to_arrays(make_records())
-    flags = np.mean([keyword.count("_0") for keyword in arrays.keywords]) / 4
-    pooled = keyword_metrics(flag_every_word(arrays.prompts), arrays.keywords)["pooled"]
-    assert pooled["recall"] == 1
-    assert pooled["precision"] == pytest.approx(flags)
 
 
 def test_ceiling_is_perfect_without_noise_and_falls_with_it():

@@ -32,6 +32,8 @@ def make_values(n=60, seed=0):
         predicted_keywords=texts[0],
         true_keywords=texts[1],
         keyword_valid=rng.random(n) < 0.9,
+        predicted_flags=[tuple(row.tolist()) for row in flags[0]],
+        true_flags=[tuple(row.tolist()) for row in flags[1]],
     )
 
 

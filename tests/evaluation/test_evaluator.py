@@ -7,6 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from richhf.data.targets import UNKNOWN
 from richhf.data.words import mark_misaligned
 from richhf.evaluation import (
     Evaluator,
@@ -18,15 +19,18 @@ from richhf.evaluation import (
     read_metrics,
     write_metrics,
 )
-from richhf.evaluation.evaluator import decode_tokens, target_arrays
+from richhf.evaluation.evaluator import predicted_arrays, target_arrays
 from richhf.feedback import HEATMAPS, SCORES
+from tests.identity_vocabulary import IdentityVocabulary
 
 SIDE = 16
 PIECES = ["<pad>", "</s>", "a", "big", "red", "cat", "a_0", "big_0", "red_0", "cat_0"]
 
 
-def decode(ids):
-    return " ".join(PIECES[i] for i in ids if i != 1)
+VOCABULARY = IdentityVocabulary(
+    encode=lambda text: [PIECES.index(word) for word in text.split()],
+    surface=lambda ids: " ".join(PIECES[i] for i in ids),
+)
 
 
 @dataclasses.dataclass
@@ -114,7 +118,7 @@ def mean():
 
 
 def evaluator_of(mean, batches=make_batches, **settings):
-    return Evaluator(batches, decode=decode, mean=mean, **{"progress": False, **settings})
+    return Evaluator(batches, vocabulary=VOCABULARY, mean=mean, **{"progress": False, **settings})
 
 
 def run(mean, *, size=8, model=None, gallery=None, on_values=None, **settings):
@@ -140,12 +144,9 @@ def test_metrics_are_those_of_the_predictions_of_every_example_once(mean):
     (whole,) = make_batches(size=23)
     target = target_arrays(whole)
     out = jax.device_get(ColourModel().predict_batch(PARAMS, whole.features))
-    predicted = dataclasses.replace(
-        target,
-        scores=out["scores"],
-        heatmaps=out["heatmaps"],
-        keywords=[decode_tokens(row, decode) for row in out["keyword_tokens"]],
-    )
+    predicted = dataclasses.replace(predicted_arrays(out, target, VOCABULARY), heatmaps=out["heatmaps"])
+    assert set(predicted.keywords) == {"a big red cat", "a big red_0 cat"}
+    assert set(predicted.flags) == {(False,) * 4, (False, False, True, False)}
     expected = evaluate_feedback(predicted, target)
     # The one is measured by the device in float32, the other on the host in float64.
     assert flatten_metrics(evaluation.metrics["model"]) == pytest.approx(
@@ -210,7 +211,11 @@ def test_metrics_file_has_the_agreed_shape(mean, tmp_path):
             assert list(maps) == ["mse", "mse_empty", "cc", "kld", "sim", "nss", "auc_judd"]
         assert list(metrics[row]["keywords"]) == ["pooled", "per_sample"]
     assert metrics["ceiling_share"]["heatmaps"]["implausibility"]["cc"] == pytest.approx(1)
-    assert metrics["flag_every_word"]["keywords"]["pooled"]["recall"] == 1
+    every_word = metrics["flag_every_word"]["keywords"]["pooled"]
+    words = [flag for batch in make_batches() for row in target_arrays(batch).flags for flag in row]
+    known = np.repeat([valid for batch in make_batches() for valid in batch.keyword_valid], 4)
+    assert every_word["recall"] == 1
+    assert every_word["precision"] == pytest.approx(np.mean(np.array(words)[known]))
     assert "noise_ceiling" not in run(mean).metrics
 
 
@@ -247,7 +252,14 @@ def test_progress_counts_examples_not_padding(mean, capsys):
     assert "23/23" in capsys.readouterr().err
 
 
-def test_tokens_after_the_first_padding_are_not_decoded():
-    assert decode_tokens(np.array([2, 8, 1, 0, 5]), decode) == "a red_0"
-    assert decode_tokens(np.array([2, 5]), decode) == "a cat"
-    assert decode_tokens(np.array([0, 5]), decode) == ""
+def test_words_that_the_vocabulary_cannot_read_are_left_out():
+    class Blind(IdentityVocabulary):
+        def segment(self, text):
+            whole = super().segment(text)
+            return dataclasses.replace(whole, masked=text.replace("cat", UNKNOWN * 3))
+
+    (batch,) = make_batches(size=23)
+    blind = Blind(VOCABULARY.encode, VOCABULARY.surface)
+    flags = [row[3] for row in target_arrays(batch, blind).flags]
+    assert set(flags) == {None}
+    assert {row[3] for row in target_arrays(batch, VOCABULARY).flags} == {True, False}

@@ -19,6 +19,8 @@ def make_values():
         predicted_keywords=["a_0 red_0 cat", "a dog"],
         true_keywords=["a red_0 cat_0", "a dog"],
         keyword_valid=np.array([True, False]),
+        predicted_flags=[(True, True, False), (False, False)],
+        true_flags=[(False, True, True), (False, False)],
     )
 
 

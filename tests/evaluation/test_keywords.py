@@ -4,13 +4,17 @@ import numpy as np
 import pytest
 import sklearn.metrics
 
-from richhf.data.words import mark_misaligned
-from richhf.evaluation import keyword_metrics
-from richhf.evaluation.keywords import keyword_counts
+from richhf.data.words import mark_misaligned, read_marks
+from richhf.evaluation import flag_metrics, keyword_metrics
+from richhf.evaluation.keywords import count_marks
 
 
 def pooled(predicted, target):
     return keyword_metrics(predicted, target)["pooled"]
+
+
+def keyword_counts(predicted, target):
+    return count_marks(read_marks(predicted), read_marks(target))
 
 
 def test_both_conventions_by_hand():
@@ -92,3 +96,39 @@ def test_no_samples_give_nan():
 def test_lists_that_do_not_match_are_explained(predicted, target, said):
     with pytest.raises(ValueError, match=said):
         keyword_metrics(predicted, target)
+
+
+def test_flags_are_compared_as_marked_texts_are():
+    prompts = ["a yellow cat sits", "two dogs", "a red hat"]
+    predicted = [(False, True, False, True), (False, True), (False, True, None)]
+    target = [(False, True, True, False), (False, False), (False, True, False)]
+    texts = [
+        [mark_misaligned(prompt, [bool(f) for f in row]) for prompt, row in zip(prompts, flags, strict=True)]
+        for flags in (predicted, target)
+    ]
+    assert flag_metrics(prompts, predicted, target) == keyword_metrics(*texts)
+
+
+def test_a_word_that_the_target_does_not_cover_counts_in_neither_convention():
+    nothing = {"precision": 0.0, "recall": 0.0, "f1": 0.0}
+    assert flag_metrics(["a hat"], [(False, True)], [(False, None)]) == {
+        "pooled": nothing,
+        "per_sample": nothing,
+    }
+    perfect = flag_metrics(["a red hat"], [(False, True, True)], [(False, True, None)])
+    assert perfect["pooled"]["f1"] == perfect["per_sample"]["f1"] == 1
+
+
+def test_a_word_that_the_prediction_does_not_cover_is_a_miss():
+    assert flag_metrics(["a red hat"], [(None, True, None)], [(False, True, True)])[
+        "pooled"
+    ] == pytest.approx({"precision": 1.0, "recall": 0.5, "f1": 2 / 3})
+
+
+def test_prompts_tell_a_suffix_of_their_own_from_a_mark():
+    """Without them `frame_0` is taken for a marked word."""
+    prompts, texts = ["frame_0 of a red cat"], ["frame_0 of a red_0 cat"]
+    wrong = ["frame_0 of a red cat"]
+    assert keyword_metrics(wrong, texts, prompts)["pooled"]["f1"] == 0
+    assert keyword_metrics(texts, texts, prompts)["pooled"]["f1"] == 1
+    assert keyword_metrics(wrong, texts)["pooled"]["precision"] == 1

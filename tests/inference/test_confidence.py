@@ -4,8 +4,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from richhf.data.targets import KeywordTarget
 from richhf.data.words import mark_misaligned
 from richhf.inference.confidence import NOWHERE, confidences_of, suffix_probabilities, word_choices
+from tests.identity_vocabulary import IdentityVocabulary
 
 EOS = 1
 PIECES = ("a", "red", "cat", "_", "0", "_0", "red_0", ",", " ")
@@ -27,6 +29,10 @@ def in_pieces(*multiple):
     return encode
 
 
+def target_of(prompt, encode):
+    return KeywordTarget(prompt, IdentityVocabulary(encode, eos_id=EOS))
+
+
 @pytest.mark.parametrize("encode", [in_pieces(), in_pieces("_0"), in_pieces("_0", "red_0")])
 @given(
     words=st.lists(st.sampled_from(["a", "red", "cat"]), min_size=1, max_size=5),
@@ -36,7 +42,7 @@ def in_pieces(*multiple):
 def test_two_texts_part_where_the_decoder_decides_on_a_word(encode, words, comma, data):
     prompt = (", " if comma else " ").join(words)
     flags = [data.draw(st.booleans()) for _ in words]
-    choices = word_choices(prompt, flags, encode, eos_id=EOS, length=60)
+    choices = word_choices(target_of(prompt, encode), flags, length=60)
     decided = [*encode(mark_misaligned(prompt, flags)), EOS]
     assert list(choices.inputs[1 : len(decided) + 1]) == decided
     assert choices.inputs[0] == 0
@@ -53,7 +59,7 @@ def test_two_texts_part_where_the_decoder_decides_on_a_word(encode, words, comma
 
 
 def test_words_beyond_the_length_are_nowhere():
-    choices = word_choices("a red cat", [False] * 3, in_pieces("_0"), eos_id=EOS, length=3)
+    choices = word_choices(target_of("a red cat", in_pieces("_0")), [False] * 3, length=3)
     assert list(choices.inputs) == [0, *in_pieces()("a ")]
     assert [place != NOWHERE for place in choices.places] == [True, False, False]
     assert confidences_of(5, np.array([0, 2, NOWHERE]), np.array([0.5, 0.25, 0.0])) == (
@@ -64,7 +70,7 @@ def test_words_beyond_the_length_are_nowhere():
 
 
 def test_words_that_were_not_read_are_nowhere():
-    choices = word_choices("a red cat", [False] * 3, in_pieces("_0"), eos_id=EOS, length=9, words_read=2)
+    choices = word_choices(target_of("a red cat", in_pieces("_0")), [False] * 3, length=9, words_read=2)
     assert [place != NOWHERE for place in choices.places[:3]] == [True, True, False]
 
 

@@ -5,6 +5,12 @@ from richhf.data.words import split_words
 from richhf.feedback import HEATMAPS, OUTPUTS, SCORES, VARIANTS
 from richhf.inference.encoder import Encoder, Example
 from richhf.inference.predictions import asked_outputs, output_names, read_prediction
+from tests.identity_vocabulary import IdentityVocabulary
+
+
+def told(text, eos_id=1):
+    """A vocabulary in which any tokens stand for one text."""
+    return IdentityVocabulary(surface=lambda ids: text, eos_id=eos_id)
 
 
 def test_kinds_of_outputs_are_the_models():
@@ -31,8 +37,7 @@ def test_a_row_becomes_feedback():
         "heatmaps": np.random.default_rng(0).random((2, 2, 4, 4), np.float32),
         "keyword_tokens": np.array([[9, 0, 0], [5, 6, 0]]),
     }
-    told = {(5, 6): "a red_0 cat"}
-    feedback = read_prediction(prediction, 1, example, lambda ids: told[tuple(ids)])
+    feedback = read_prediction(prediction, 1, example, told("a red_0 cat", eos_id=9))
     assert feedback.keywords_text == "a red_0 cat"
     assert feedback.misaligned == (False, False, True, False)
     assert feedback.words == ("a", "big", "red", "cat")
@@ -41,7 +46,7 @@ def test_a_row_becomes_feedback():
     assert feedback.scores["overall"] == pytest.approx(0.4)
     assert {name: value.shape for name, value in feedback.heatmaps.items()} == dict.fromkeys(HEATMAPS, (6, 9))
 
-    alone = read_prediction({"scores": prediction["scores"]}, 0, example, str)
+    alone = read_prediction({"scores": prediction["scores"]}, 0, example, told(""))
     assert (alone.keywords_text, alone.misaligned, alone.heatmaps) == (None, (), {})
     assert alone.image_size == (6, 9)
 
@@ -62,11 +67,11 @@ def test_words_that_were_not_read_or_not_written_are_not_covered(text, ended, wo
     image, rows = np.zeros((4, 4, 3), np.uint8), np.zeros((1, 3), np.int32)
     example = Example(image, rows, "a big red cat", (6, 9), words_read)
     tokens = {"keyword_tokens": np.array([[5, 6, 9 if ended else 7]])}
-    feedback = read_prediction(tokens, 0, example, lambda ids: text, eos_id=9)
+    feedback = read_prediction(tokens, 0, example, told(text, eos_id=9))
     assert "".join(str(int(one)) for one in feedback.covered) == covered
     assert "".join(str(int(one)) for one in feedback.misaligned) == flags
     assert feedback.keywords_text == text
-    unasked = read_prediction({"scores": np.zeros((1, 4))}, 0, example, str)
+    unasked = read_prediction({"scores": np.zeros((1, 4))}, 0, example, told(""))
     assert unasked.covered.count(True) == (4 if words_read is None else words_read)
 
 

@@ -24,7 +24,8 @@ def evaluate(evaluator, predict):
         tokens, heatmaps, scores = zip(*outputs, strict=True)
         # The order is given back by the indices.
         order = list(range(len(indices)))[::-1]
-        aux = {"heatmaps": [heatmaps[i] for i in order], "scores": [scores[i] for i in order]}
+        columns = {"heatmaps": heatmaps, "scores": scores, "keyword_tokens": tokens}
+        aux = {name: [column[i] for i in order] for name, column in columns.items()}
         return [(indices[i], tokens[i]) for i in order], aux
 
     future, _ = evaluator.evaluate(compute_metrics=True, predict_with_aux_fn=predict_with_aux)

@@ -3,7 +3,7 @@ import pytest
 import seqio
 
 from richhf import feedback
-from richhf.data.prompts import ROWS, prefix
+from richhf.data.prompts import TASK_STRINGS, row_prefixes
 from tasks.preprocessors import PromptEncoder
 
 PROMPT, LABEL = b"a red square", b"1 0 1"
@@ -14,7 +14,7 @@ def encoder(vocabulary):
     features = {name: seqio.Feature(vocabulary) for name in ("inputs", "targets")}
 
     def make(variant, see_prompt=True, **lengths):
-        return PromptEncoder(ROWS[variant], features, lengths, see_prompt)
+        return PromptEncoder(row_prefixes(variant), features, lengths, see_prompt)
 
     return make
 
@@ -44,7 +44,7 @@ def test_the_plain_prompt_is_the_only_row_of_multi_head(encoder, vocabulary):
 def test_word_labels_stand_over_the_keywords_row(encoder, vocabulary):
     plain = encoder(feedback.MULTI_HEAD, inputs=30, targets=30)(PROMPT, LABEL, False)[1]
     labels = encoder(feedback.AUGMENTED_PROMPT, inputs=30, targets=30)(PROMPT, LABEL, False)[1]
-    before = len(vocabulary.encode(prefix(feedback.KEYWORDS)))
+    before = len(vocabulary.encode(TASK_STRINGS[feedback.KEYWORDS]))
     assert (labels[:before] == -1).all()
     np.testing.assert_array_equal(labels[before:], plain[: 30 - before])
     assert 1 in plain
