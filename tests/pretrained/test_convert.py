@@ -10,6 +10,7 @@ import pytest
 import safetensors.numpy
 
 from richhf import cli
+from richhf.data.prompts import AUTHOR_TASK_STRINGS, WORDS
 from richhf.feedback import VARIANTS
 from richhf.inference.load import SHIPPED
 from richhf.models import T5Config, ViTConfig
@@ -58,6 +59,7 @@ def test_the_authors_weights_to_a_model_folder_and_back(author, tmp_path, capsys
     model = read_model(folder)
     assert model.model.config == config
     assert model.vocabulary == (tmp_path / "spiece.model").read_bytes()
+    assert (model.settings.prompt_form, model.settings.task_strings) == (WORDS, AUTHOR_TASK_STRINGS)
     np.testing.assert_array_equal(model.params["vit"]["norm"]["scale"], params["vit/norm/scale"])
     assert cli.main(["convert", "--to", "author", str(folder), str(back)]) == 0
     for name, value in read_weights(back).arrays.items():

@@ -3,8 +3,10 @@ import pytest
 import seqio
 
 from richhf import feedback
-from richhf.data.prompts import TASK_STRINGS, row_prefixes
+from richhf.data.prompts import AUTHOR_TASK_STRINGS, TASK_STRINGS, WORDS, row_prefixes
+from richhf.inference.encoder import Encoder
 from tasks.preprocessors import PromptEncoder
+from tasks.tokens import target_vocabulary
 
 PROMPT, LABEL = b"a red square", b"1 0 1"
 
@@ -107,3 +109,25 @@ def test_a_hidden_prompt_leaves_the_task_strings_and_the_target(encoder, vocabul
     assert (hidden[1] == -1).all()
     for a, b in zip(seen[2:], hidden[2:], strict=True):
         np.testing.assert_array_equal(a, b)
+
+
+@pytest.mark.parametrize("variant", feedback.VARIANTS)
+def test_training_reads_words_alone_as_prediction_does(vocabulary, variant):
+    prompt, label = 'a red,  square; "above" a star.', b"1 0 1 0 1 1"
+    features = {name: seqio.Feature(vocabulary) for name in ("inputs", "targets")}
+    prefixes = row_prefixes(variant, AUTHOR_TASK_STRINGS)
+    encode = PromptEncoder(prefixes, features, {"inputs": 80, "targets": 40}, prompt_form=WORDS)
+    inputs, _, targets, marked, valid, _ = encode(prompt.encode(), label, False)
+    ours = target_vocabulary(vocabulary)
+    encoder = Encoder(
+        ours,
+        variant=variant,
+        image_size=4,
+        prompt_length=80,
+        prompt_form=WORDS,
+        task_strings=AUTHOR_TASK_STRINGS,
+    )
+    np.testing.assert_array_equal(inputs, encoder.encode_prompt(prompt))
+    assert ours.decode(targets.tolist()) == "a red_0 square above_0 a star"
+    assert marked.decode() == 'a red_0,  square; "above_0" a star.'
+    assert valid
