@@ -33,6 +33,10 @@ def find_inputs(
 ) -> list[Input]:
     """Lists inputs, in an order that is always the same.
 
+    A table is read as `richhf.data.readers.read_text_table` says: a row whose cells differ in number from the
+    header's, such as one with a comma in a prompt without quotes, is an input with a failure that names its
+    line. Of the columns that usually name images, the one that names the most files that exist is taken.
+
     Args:
       source: a folder of images; a table with a column of image paths, relative to its folder, and one of
         prompts; a record file, a folder of them, or a pattern such as `data/test-*`.
@@ -45,7 +49,7 @@ def find_inputs(
       note: called with how a table was read and what looks odd in it, a line each.
 
     Raises:
-      ValueError: nothing is found, or no column of a table looks like what is needed.
+      ValueError: nothing is found, a table cannot be read, or no column of it looks like what is needed.
       FileNotFoundError: there is no such file or folder.
     """
     path = Path(source)

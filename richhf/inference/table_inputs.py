@@ -22,7 +22,7 @@ from richhf.data.prepare.prompt_table import (
 )
 from richhf.data.prepare.uids import to_uid
 from richhf.data.readers import Row, TextTable
-from richhf.inference.inputs import Failure, Input, file_input
+from richhf.inference.inputs import Failure, Input, checked_prompt, file_input
 
 Note = Callable[[str], Any] | None
 
@@ -76,7 +76,7 @@ def folder_inputs(
 
     A row with the path of an image in the folder is about that image alone, any other about all images with
     its uid (`to_uid`). Of several columns that could name images, the one that names the most is taken. Of
-    rows with different prompts for one image the first counts.
+    rows with different prompts for one image the first with a prompt counts.
 
     Args:
         root: the folder.
@@ -129,8 +129,12 @@ def folder_inputs(
             unlisted[row.line] = dataclasses.replace(row, fault=fault)
         elif not name:
             strangers.append(row)
-        elif rows.setdefault(name, row).get(prompt_column) != row.get(prompt_column):
-            second.append(row)
+        else:
+            first = rows.setdefault(name, row)
+            if _has_prompt(row, prompt_column) and not _has_prompt(first, prompt_column):
+                rows[name], row = row, first
+            if rows[name].get(prompt_column) != row.get(prompt_column):
+                second.append(row)
     _note_unused(table, root, strangers, second, note)
     for name in names:
         used, fault = rows.get(name), faulty.get(name)
@@ -153,8 +157,8 @@ def _describe(table: TextTable, columns: dict[str, str | None], note: Note) -> N
         return
     listed = ", ".join(f"{what} in column {name!r}" for what, name in columns.items() if name)
     faulty = sum(bool(row.fault) for row in table.rows)
-    rows = f"{len(table.rows):,} rows{f', {faulty:,} of them faulty' if faulty else ''}"
-    note(f"{table.path}: {table.form}; {listed}; {rows}")
+    count = f"{_rows(len(table.rows))}{f', {faulty:,} of them faulty' if faulty else ''}"
+    note(f"{table.path}: {table.form}; {listed}; {count}")
     for remark in table.remarks:
         note(f"{table.path}: {remark}")
 
@@ -164,12 +168,20 @@ def _note_unused(
 ) -> None:
     if note and strangers:
         where = f"the first is line {strangers[0].line}"
-        note(f"{table.path}: {len(strangers):,} of {len(table.rows):,} rows name no image of {root}; {where}")
+        note(f"{table.path}: {len(strangers):,} of {_rows(len(table.rows))} name no image of {root}; {where}")
     if note and second:
         note(
-            f"{table.path}: {len(second):,} rows give another prompt for an image that has one, the first in "
-            f"line {second[0].line}; each image's first prompt is used"
+            f"{table.path}: another prompt for an image that has one: {_rows(len(second))}, the first in line "
+            f"{second[0].line}; each image's first prompt is used"
         )
+
+
+def _rows(count: int) -> str:
+    return f"{count:,} row{'s' * (count != 1)}"
+
+
+def _has_prompt(row: Row, prompt_column: str) -> bool:
+    return checked_prompt(row.get(prompt_column))[1] is None
 
 
 def _failed(table: TextTable, row: Row, fault: str) -> Input:

@@ -204,7 +204,7 @@ def test_lines_of_no_use_are_counted(folder):
     assert summary(find_inputs(str(folder), note=notes.append))[0] == ("a.png", "one", None)
     assert "prompts.csv: CSV separated by commas, UTF-8; image in column 'image', prompt in" in notes[0]
     assert re.search(r"prompts.csv: 1 of 5 rows name no image of .*; the first is line 5", notes[1])
-    assert "1 rows give another prompt for an image that has one, the first in line 3" in notes[2]
+    assert "another prompt for an image that has one: 1 row, the first in line 3" in notes[2]
     assert len(notes) == 3
 
 

@@ -21,11 +21,16 @@ def read_prompt_table(path: pathlib.Path, overrides: Overrides) -> TextTable:
         overrides: columns given by the user.
 
     Raises:
-        ValueError: if the table cannot be read, or has no header.
+        ValueError: if the table cannot be read, has no header or has one column.
     """
     refuse_pointers(path.parent, [path.name])
     names = {name for likely in LIKELY.values() for name in likely}
     table = read_text_table(path, names | {name.lower() for name in overrides.given().values()})
+    if table.delimiter and len(table.header) == 1:
+        raise ValueError(
+            f"{path}, read as {table.form}, has one column, {table.header[0]!r}; expected an image and its "
+            "prompt. Separate columns by commas or semicolons in .csv, and by tabs in .tsv."
+        )
     heading = next((name for name in table.columns if _looks_like_image(name)), None)
     if table.delimiter and heading:
         raise ValueError(

@@ -123,7 +123,8 @@ def _read_json(path: pathlib.Path, text: str, encoding: str) -> TextTable:
     if not any(columns):
         found = f"; line {rows[0].line}: {rows[0].fault}" if rows and rows[0].fault else ""
         raise ValueError(
-            f"{path} has no JSON objects, one a line{found}; expected an image and its prompt in each line."
+            f"{path} has no line with a JSON object{found}. Write one object with an image and its prompt in "
+            "each line."
         )
     return TextTable(path, f"JSON Lines, {encoding}", tuple(columns), tuple(rows))
 
@@ -224,8 +225,8 @@ def _quoted_cells(text: str, delimiter: str, line: int) -> tuple[str, ...]:
     if not lines:
         return ()
     return (
-        f"{len(lines):,} rows have a cell in quotes, the first in line {lines[0]}. In TSV the quotes are "
-        "part of the text; save the table as CSV if they are not.",
+        f"cells in quotes stand in {len(lines):,} row{'s' * (len(lines) != 1)}, the first in line {lines[0]}. "
+        "In TSV the quotes are part of the text; save the table as CSV if they are not.",
     )
 
 
