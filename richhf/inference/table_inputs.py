@@ -171,8 +171,8 @@ def _note_unused(
         note(f"{table.path}: {len(strangers):,} of {_rows(len(table.rows))} name no image of {root}; {where}")
     if note and second:
         note(
-            f"{table.path}: another prompt for an image that has one: {_rows(len(second))}, the first in line "
-            f"{second[0].line}; each image's first prompt is used"
+            f"{table.path}: another prompt for an image that has one: {_rows(len(second))}, the first in "
+            f"line {second[0].line}; each image's first prompt is used"
         )
 
 

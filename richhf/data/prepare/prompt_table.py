@@ -2,13 +2,15 @@
 
 import dataclasses
 import pathlib
-from collections.abc import Callable, Iterable, Iterator, Sequence
+import re
+from collections.abc import Callable, Sequence
 
 from richhf.data.prepare.columns import LIKELY, Overrides
 from richhf.data.prepare.files import refuse_pointers
 from richhf.data.prepare.images import SUFFIXES
 from richhf.data.readers import Row, TextTable, read_text_table
 
+_FILE = re.compile(r"\.\w{1,5}$|://")
 IsImage = Callable[[str], bool]
 """Whether text in a table names an image that is there."""
 
@@ -79,7 +81,8 @@ def check_line_breaks(
     """Checks for rows that were merged or cut at a line break.
 
     Text in quotes may contain line breaks, so a quote that is left open and another one lines below make one
-    cell of several rows. And a line with too few cells may be a part of the prompt in the row beside it.
+    cell of several rows. Without quotes, the rest of a prompt is a line of its own. Such a line has too few
+    cells, or it has text where other rows have the name of a file.
 
     Args:
         table: as read.
@@ -88,8 +91,7 @@ def check_line_breaks(
         is_image: whether text in the table names an image.
 
     Returns:
-        the table. A row whose prompt may go on in a line with too few cells is faulty, unless that line names
-        an image.
+        the table. A row whose prompt may go on in the line beside it is faulty.
 
     Raises:
         ValueError: if a line inside a quoted cell looks like a row: it has several cells, and names an image
@@ -106,34 +108,42 @@ def check_line_breaks(
                     f"row of {cells[index]!r}. Close the quote, or save the table as TSV, where quotes are "
                     "text."
                 )
-    if prompt_column not in (table.header[0], table.header[-1]):
+    if not table.delimiter or prompt_column not in (table.header[0], table.header[-1]):
         return table
     before = prompt_column == table.header[-1]
-    rows = list(table.rows)
-    for index, stray in _strays(rows, is_image, before):
-        row = rows[index]
-        text = table.delimiter.join(stray.cells)
-        fault = (
-            f"the prompt {row.get(prompt_column)!r:.80} may {'go on' if before else 'begin'} in line "
-            f"{stray.line}, which has too few cells: {text!r:.80}"
-        )
-        cells = tuple(row.values.values())
-        rows[index] = dataclasses.replace(row, values={}, fault=fault, cells=cells)
+    strays = _strays(table, image_column, is_image)
+    rows, good = list(table.rows), -1
+    for index in range(len(rows)) if before else reversed(range(len(rows))):
+        row = table.rows[index]
+        if not row.fault and not strays[index]:
+            good = index
+            continue
+        if strays[index] and good >= 0:
+            rows[good] = _cut(rows[good], prompt_column, row, before)
+        good = -1
     return dataclasses.replace(table, rows=tuple(rows))
 
 
-def _strays(rows: Sequence[Row], is_image: IsImage, before: bool) -> Iterator[tuple[int, Row]]:
-    """Yields the index of each good row beside lines with too few cells that name no image."""
-    order: Iterable[int] = range(len(rows)) if before else reversed(range(len(rows)))
-    good: int | None = None
-    for index in order:
-        row = rows[index]
-        if not row.fault:
-            good = index
-            continue
-        if row.too_short and good is not None and not any(_names(cell, is_image) for cell in row.cells):
-            yield good, row
-        good = None
+def _strays(table: TextTable, image_column: str, is_image: IsImage) -> list[bool]:
+    """Says of each row whether it may be a part of the prompt in the row beside it."""
+    names = [name_in(row, image_column).strip() for row in table.rows]
+    of_files = sum(map(_looks_like_image, names)) * 2 > sum(not row.fault for row in table.rows)
+    strays = []
+    for row, name in zip(table.rows, names, strict=True):
+        if row.fault:
+            strays.append(row.too_short and not any(_names(cell, is_image) for cell in row.cells))
+        else:
+            strays.append(of_files and bool(name) and not _FILE.search(name) and not is_image(name))
+    return strays
+
+
+def _cut(row: Row, prompt_column: str, stray: Row, before: bool) -> Row:
+    text = " ".join(stray.cells or map(str, stray.values.values()))
+    fault = (
+        f"the prompt {row.get(prompt_column)!r:.80} may {'go on' if before else 'begin'} in line "
+        f"{stray.line}, {text!r:.80}. Put a prompt that contains a line break in double quotes"
+    )
+    return dataclasses.replace(row, values={}, fault=fault, cells=tuple(row.values.values()))
 
 
 def _names(cell: str, is_image: IsImage) -> bool:

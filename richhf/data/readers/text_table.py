@@ -225,7 +225,7 @@ def _quoted_cells(text: str, delimiter: str, line: int) -> tuple[str, ...]:
     if not lines:
         return ()
     return (
-        f"cells in quotes stand in {len(lines):,} row{'s' * (len(lines) != 1)}, the first in line {lines[0]}. "
+        f"{len(lines):,} row{'s' * (len(lines) != 1)} with a cell in quotes, the first in line {lines[0]}. "
         "In TSV the quotes are part of the text; save the table as CSV if they are not.",
     )
 
