@@ -10,7 +10,8 @@ from richhf.data.prepare.files import refuse_pointers
 from richhf.data.prepare.images import SUFFIXES
 from richhf.data.readers import Row, TextTable, read_text_table
 
-_FILE = re.compile(r"\.\w{1,5}$|://")
+_FILE = re.compile(r"\.\w{1,5}$|://|^\S*[/\\]\S*$")
+_WORD = re.compile(r"[\w.-]*\w[\w.-]*")
 IsImage = Callable[[str], bool]
 """Whether text in a table names an image that is there."""
 
@@ -81,8 +82,8 @@ def check_line_breaks(
     """Checks for rows that were merged or cut at a line break.
 
     Text in quotes may contain line breaks, so a quote that is left open and another one lines below make one
-    cell of several rows. Without quotes, the rest of a prompt is a line of its own. Such a line has too few
-    cells, or it has text where other rows have the name of a file.
+    cell of several rows. Without quotes, the rest of a prompt is a line of its own. Such a line has
+    another number of cells, or it has text where other rows have the name of a file.
 
     Args:
         table: as read.
@@ -126,14 +127,16 @@ def check_line_breaks(
 
 def _strays(table: TextTable, image_column: str, is_image: IsImage) -> list[bool]:
     """Says of each row whether it may be a part of the prompt in the row beside it."""
-    names = [name_in(row, image_column).strip() for row in table.rows]
-    of_files = sum(map(_looks_like_image, names)) * 2 > sum(not row.fault for row in table.rows)
+    names = [row.cells if row.fault else (name_in(row, image_column).strip(),) for row in table.rows]
+    share = sum(any(map(_looks_like_image, cells)) for cells in names) / max(len(names), 1)
     strays = []
-    for row, name in zip(table.rows, names, strict=True):
+    for row, cells in zip(table.rows, names, strict=True):
         if row.fault:
-            strays.append(row.too_short and not any(_names(cell, is_image) for cell in row.cells))
-        else:
-            strays.append(of_files and bool(name) and not _FILE.search(name) and not is_image(name))
+            strays.append(not any(_names(cell, is_image) for cell in cells))
+            continue
+        # One word may be a name without an ending, unless most others are files.
+        like_text = share > 0.2 and (not _WORD.fullmatch(cells[0]) or share > 0.6)
+        strays.append(bool(cells[0]) and like_text and not _FILE.search(cells[0]) and not is_image(cells[0]))
     return strays
 
 

@@ -32,7 +32,6 @@ class Row:
         fault: what was found and what was expected, or "".
         cells: of a faulty row of CSV or TSV, as found.
         lines_in_quotes: of a row with line breaks in quoted cells, see `Record.lines_in_quotes`.
-        too_short: whether the row has fewer cells than the header.
     """
 
     line: int
@@ -40,7 +39,6 @@ class Row:
     fault: str = ""
     cells: tuple[str, ...] = ()
     lines_in_quotes: tuple[tuple[int, str], ...] = ()
-    too_short: bool = False
 
     def get(self, column: str | None) -> Any:
         """Returns the value in a column; None if there is none."""
@@ -163,7 +161,7 @@ def _row(record: Record, names: Sequence[str], delimiter: str, spaced: bool) -> 
             fault += f". Put a prompt that contains {delimiter!r} in double quotes"
         elif len(cells) < len(names) and delimiter != "\t":
             fault += ". Put a prompt that contains a line break in double quotes"
-        return Row(record.line, {}, fault, cells, inner, len(cells) < len(names))
+        return Row(record.line, {}, fault, cells, inner)
     if spaced:  # the header shows that the separator is a comma and a space
         pairs = zip(cells, record.quoted, strict=True)
         cells = tuple(cell if quoted else cell.lstrip(" ") for cell, quoted in pairs)
