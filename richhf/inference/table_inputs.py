@@ -137,15 +137,15 @@ def folder_inputs(
                 second.append(row)
     _note_unused(table, root, strangers, second, note)
     for name in names:
-        used, fault = rows.get(name), faulty.get(name)
-        if not used and not fault:
-            used, fault = rows.get(to_uid(name)), faulty.get(to_uid(name))
+        used, bad = rows.get(name), faulty.get(name)
+        if not used and not bad:
+            used, bad = rows.get(to_uid(name)), faulty.get(to_uid(name))
         one = file_input(name, root / name, used.get(prompt_column) if used else None)
         if used:
             one = _placed(one, table, used)
-        elif fault:
-            one = dataclasses.replace(one, failure=_row_failure(table, fault, fault.fault))
-            unlisted.pop(fault.line, None)
+        elif bad:
+            one = dataclasses.replace(one, failure=_row_failure(table, bad, bad.fault))
+            unlisted.pop(bad.line, None)
         yield one
     for row in unlisted.values():
         yield _failed(table, row, row.fault)

@@ -62,8 +62,8 @@ class Folder(Source):
 
     def describe(self) -> dict[str, Any]:
         """See `Source`; the table decides too, and which of its columns."""
-        table = {"name": self.table.name, "sha256": sha256(self.table), "form": self._form}
-        table |= {"remarks": self._remarks} if self._remarks else {}
+        table: dict[str, Any] = {"name": self.table.name, "sha256": sha256(self.table), "form": self._form}
+        table |= {"remarks": list(self._remarks)} if self._remarks else {}
         columns = dict(zip(("uid", "prompt"), self._columns, strict=True))
         return super().describe() | {"table": table, "columns": columns}
 

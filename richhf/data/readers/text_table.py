@@ -133,7 +133,8 @@ def _read_delimited(path: pathlib.Path, text: str, encoding: str, expected: Coll
         text = LINE_BREAK.split(text, maxsplit=1)[1] if LINE_BREAK.search(text) else ""
     is_tsv = path.suffix.lower() == ".tsv" and stated in ("", "\t")
     delimiter = stated or ("\t" if is_tsv else _likeliest_delimiter(text, expected))
-    quotes, remarks = True, ()
+    quotes = True
+    remarks: tuple[str, ...] = ()
     if is_tsv:
         quotes = _quotes_of_tsv(text, delimiter)
         remarks = () if quotes else _quoted_cells(text, delimiter, line)

@@ -79,6 +79,7 @@ def test_quotes_in_tsv_are_part_of_the_prompt(world, labels, folder, tmp_path):
     records = read_records(next((tmp_path / "out").glob("train-*")))
     assert [record.prompt for record in records] == ['"hello" written on a wall today', '"a, b c d e f"']
     assert "1 row with a cell in quotes, the first in line 3" in format_report(info)
+    assert prepare(folder, tmp_path / "out", richhf=labels, **RUN) == info
 
 
 def test_lines_of_json_without_a_prompt_are_listed(world, labels, folder, tmp_path):
