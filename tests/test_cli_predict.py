@@ -119,3 +119,30 @@ def test_no_image_can_be_used(predict, pictures, tmp_path, capsys):
     )
     assert page.endswith("index.html")
     assert json.loads((tmp_path / "out/summary.json").read_text())["done"] == 0
+
+
+def test_a_table_says_how_it_was_read_and_lists_its_faulty_rows(predict, pictures, tmp_path, capsys):
+    table = pictures / "prompts.csv"
+    table.write_text("image_id;file_name;caption\n1;a.png;a red circle, a star\n2;b.png;a ring; a star\n")
+    assert predict("--csv", table, "--outputs", "scores") == cli.EXIT_PROBLEMS
+    output = capsys.readouterr().out
+    assert (
+        f"{table}: CSV separated by semicolons, UTF-8; image in column 'file_name', prompt in column"
+        in output
+    )
+    assert "1 of 2 images done; failed:\n  1 bad table line\n" in output
+    first, second = read_feedback_rows(tmp_path / "out")
+    assert (first["prompt"], first["error"]) == ("a red circle, a star", None)
+    assert "prompts.csv, line 3: found 4 cells, '2;b.png;a ring; a star'; expected 3" in second["error"]
+    assert predict("--csv", table, "--strict", out="strict") == cli.EXIT_ERROR
+    assert "prompts.csv, line 3: found 4 cells" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("option", ["--csv", "--folder"])
+def test_a_table_that_cannot_be_read_is_one_line(predict, pictures, tmp_path, capsys, option):
+    table = pictures / "prompts.csv"
+    table.write_text('image,prompt\na.png,"a red circle\nb.png,a ring\n')
+    assert predict(option, table if option == "--csv" else pictures) == cli.EXIT_ERROR
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith(f"richhf: {table}, line 2: the quote at '\"a red circle' is never closed.")
+    assert not (tmp_path / "out").exists()

@@ -4,6 +4,7 @@ import dataclasses
 import datetime
 import errno
 import hashlib
+import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -125,6 +126,11 @@ def no_file(name: str, why: str | None = "No such file or directory") -> Failure
             Kind.NO_IMAGE,
             f"{shortened(name)!r} is an address; download the images first and give their paths",
         )
+    if re.match(r"[A-Za-z]:[\\/]|\\\\", name):
+        return Failure(
+            Kind.NO_IMAGE,
+            f"{shortened(name)!r} is a path on another computer; expected one relative to the table's folder",
+        )
     return Failure(Kind.NO_IMAGE, f"{shortened(name)!r}: {why}; expected the path of an image file")
 
 
@@ -151,4 +157,6 @@ def checked_prompt(prompt: Any) -> tuple[str, Failure | None]:
         prompt.encode()
     except UnicodeEncodeError:
         return prompt, Failure(Kind.PROMPT, f"found {prompt!r:.80}; expected UTF-8 text")
+    if "\0" in prompt:
+        return prompt, Failure(Kind.PROMPT, f"found a null character in {prompt!r:.80}; expected text")
     return as_one_line(prompt), None

@@ -11,14 +11,14 @@ from typing import Any
 
 from richhf.data.checks import Checker, RecordError
 from richhf.data.examples import FRAME, HEAD, parse_features, read_examples
-from richhf.data.prepare.columns import LIKELY, Overrides, find_column, guess_column
+from richhf.data.prepare.columns import Overrides
 from richhf.data.prepare.files import list_files, refuse_pointers
 from richhf.data.prepare.images import SUFFIXES
 from richhf.data.prepare.problems import Kind
-from richhf.data.prepare.text_tables import TABLES, column_names, read_lines
-from richhf.data.prepare.uids import to_uid
+from richhf.data.readers import TABLES
 from richhf.data.records import list_record_files
 from richhf.inference.inputs import OF_THE_FILE, Failure, Input, checked_prompt, file_input
+from richhf.inference.table_inputs import folder_inputs, table_inputs
 
 
 def find_inputs(
@@ -33,6 +33,10 @@ def find_inputs(
 ) -> list[Input]:
     """Lists inputs, in an order that is always the same.
 
+    A table is read as `richhf.data.readers.read_text_table` says: a row whose cells differ in number from the
+    header's, such as one with a comma in a prompt without quotes, is an input with a failure that names its
+    line. Of the columns that usually name images, the one that names the most files that exist is taken.
+
     Args:
       source: a folder of images; a table with a column of image paths, relative to its folder, and one of
         prompts; a record file, a folder of them, or a pattern such as `data/test-*`.
@@ -42,10 +46,10 @@ def find_inputs(
       image_column: of a table; None: guessed.
       prompt_column: of a table; None: guessed.
       need_prompts: whether an image without a prompt cannot be used.
-      note: told of lines of a folder's table that are of no use.
+      note: called with how a table was read and what looks odd in it, a line each.
 
     Raises:
-      ValueError: nothing is found, or no column of a table looks like what is needed.
+      ValueError: nothing is found, a table cannot be read, or no column of it looks like what is needed.
       FileNotFoundError: there is no such file or folder.
     """
     path = Path(source)
@@ -76,7 +80,7 @@ def find_inputs(
         there = [one.name for one in path.parent.iterdir()] if path.parent.is_dir() else []
         raise FileNotFoundError(f"{source} does not exist.{_near(path.name, there)} {_EXPECTED}")
     elif path.suffix.lower() in TABLES:
-        found = list(_table_inputs(path, columns))
+        found = list(table_inputs(path, columns, note))
     elif ".tfrecord" in path.name:
         found = list(_record_inputs([path]))
     else:
@@ -101,20 +105,6 @@ def _folder_inputs(
     note: Callable[[str], Any] | None,
 ) -> Iterator[Input]:
     refuse_pointers(root, names[:1])
-    prompt_of = _prompts_beside(root, names, table, columns, need_prompts, note)
-    for name in names:
-        yield file_input(name, root / name, prompt_of(name))
-
-
-def _prompts_beside(
-    root: Path,
-    names: list[str],
-    table: str | None,
-    columns: Overrides,
-    need_prompts: bool,
-    note: Callable[[str], Any] | None,
-) -> Callable[[str], str | None]:
-    """What gives an image's prompt: a table's lines, or text files."""
     tables = [Path(table)] if table else [root / name for name in list_files(root, TABLES)]
     if table and not tables[0].is_file():
         raise FileNotFoundError(f"{table} does not exist; TABLE is a table of image names and prompts.")
@@ -122,97 +112,32 @@ def _prompts_beside(
         found = ", ".join(str(one.relative_to(root)) for one in tables)
         raise ValueError(f"{root} holds the tables {found}: name the one with the prompts as TABLE.")
     if tables:
-        return _prompts_in(tables[0], root, names, columns, note)
+        yield from folder_inputs(root, names, tables[0], columns, note)
+        return
     texts = {name: (root / name).with_suffix(".txt") for name in names}
     if need_prompts and not any(text.is_file() for text in texts.values()):
         raise ValueError(
             f"{root} holds images but no prompts: expected a table of image names and prompts "
             f"({', '.join(TABLES)}; or elsewhere, as TABLE), or {texts[names[0]].name} beside {names[0]}."
         )
-
-    def read(name: str) -> str | None:
-        try:
-            return texts[name].read_text(encoding="utf-8-sig", errors="surrogateescape").strip()
-        except OSError as error:
-            if error.errno not in OF_THE_FILE:
-                raise
-            return None
-
-    return read
+    for name in names:
+        yield file_input(name, root / name, _read_prompt(texts[name]))
 
 
-def _prompts_in(
-    table: Path,
-    root: Path,
-    names: Sequence[str],
-    columns: Overrides,
-    note: Callable[[str], Any] | None,
-) -> Callable[[str], str | None]:
-    """The prompts of a table by image.
-
-    A line with the path of an image in the folder speaks of that image alone, any other of all images with
-    its uid (`to_uid`). Of several columns that could name images the one that names most is taken.
-    """
-    there = column_names(table)
-    prompt_column = find_column("prompt", there, columns, str(table), "PROMPT_COLUMN")
-    candidates = [name for name in there if name.lower() in (*LIKELY["uid"], *LIKELY["image"])]
-    if columns.image is not None or not candidates:
-        candidates = [find_column("image", there, columns, str(table), "IMAGE_COLUMN")]
-    lines = [row for _, row in read_lines(table)]
-    rows = [row for row in lines if isinstance(row, dict)]
-    paths, uids = {*names}, {to_uid(name) for name in names}
-
-    def key(row: dict[str, Any], column: str) -> str:
-        name = str(row.get(column) or "").removeprefix("./")
-        return name if name in paths else to_uid(name)
-
-    def named(column: str) -> int:
-        return len({key(row, column) for row in rows} & (paths | uids))
-
-    column = max(candidates, key=named)
-    if not named(column):
-        found = f"{rows[0].get(column)!r:.80}" if rows else "no line"
-        raise ValueError(
-            f"no line of {table} names an image of {root}: found {found} as {column}, but images such as "
-            f"{names[0]!r}. Name the column with IMAGE_COLUMN, or another table as TABLE."
-        )
-    prompts: dict[str, Any] = {}
-    second = 0
-    for row in rows:
-        prompt = row.get(prompt_column)
-        second += prompts.setdefault(key(row, column), prompt) != prompt
-    known = paths | uids
-    strangers = len(lines) - sum(key(row, column) in known for row in rows)
-    if note and strangers:
-        note(f"{table}: {strangers:,} of {len(lines):,} lines name no image of {root}")
-    if note and second:
-        note(f"{table}: {second:,} lines give another prompt for an image that has one; its first is taken")
-    return lambda name: prompts.get(name, prompts.get(to_uid(name)))
-
-
-def _table_inputs(table: Path, columns: Overrides) -> Iterator[Input]:
-    there = column_names(table)
-    prompt_column = find_column("prompt", there, columns, str(table), "PROMPT_COLUMN")
-    image_column = columns.image or guess_column("image", there) or guess_column("uid", there)
-    if columns.image is not None or image_column is None:
-        image_column = find_column("image", there, columns, str(table), "IMAGE_COLUMN")
-    id_column = next((name for name in there if name.lower() in ("id", "uid", "key")), None)
-    if columns.uid is not None:
-        id_column = find_column("uid", there, columns, str(table), "ID_COLUMN")
-    for index, row in read_lines(table):
-        name = str(row.get(image_column) or "") if isinstance(row, dict) else ""
-        if not name:
-            expected = f"expected {image_column} and {prompt_column}"
-            failure = Failure(Kind.TABLE, f"{table.name}, line {index}: found {row!r:.80}; {expected}")
-            yield Input(f"{table.name}:{index}", "", "", table, failure=failure)
-            continue
-        label = str(row.get(id_column) or "") if id_column else ""
-        yield file_input(name, table.parent / name, row.get(prompt_column), label)
+def _read_prompt(path: Path) -> str | None:
+    """Reads a prompt beside an image; None if there is none."""
+    try:
+        return path.read_text(encoding="utf-8-sig", errors="surrogateescape").strip()
+    except OSError as error:
+        if error.errno not in OF_THE_FILE:
+            raise
+        return None
 
 
 def _without_need(one: Input) -> Input:
     """An input that can be used without a prompt."""
-    if one.failure and one.failure.kind in (Kind.NO_PROMPT, Kind.PROMPT):
+    of_prompt = one.failure and one.failure.kind in (Kind.NO_PROMPT, Kind.PROMPT)
+    if of_prompt or (one.failure and one.failure.kind == Kind.TABLE and one.size >= 0):
         return dataclasses.replace(one, prompt="", failure=None)
     return one
 

@@ -1,5 +1,6 @@
 import json
 import os
+import re
 
 import numpy as np
 import pytest
@@ -62,17 +63,17 @@ def test_a_folder_with_a_table(folder, tmp_path, name):
 def test_a_table_of_paths(folder, tmp_path):
     table = tmp_path / "list.csv"
     lines = ["key,image,prompt", f"1,{folder / 'a.png'},a cat", "2,pictures/b.png,", "3,pictures/c.png,a dog"]
-    table.write_text("\n".join([*lines, "4", ",pictures/b.png,a bird", "5,pictures/\0,a cow"]))
+    table.write_text("\n".join([*lines, ",pictures/b.png,a bird", "5,pictures/\0,a cow", "6,a.png"]))
     found = find_inputs(str(table))
     assert summary(found) == [
         ("1", "a cat", None),
         ("2", "", "no prompt"),
         ("3", "a dog", "no image"),
-        ("list.csv:3", "", "bad table line"),
         ("pictures/b.png", "a bird", None),
         ("5", "a cow", "no image"),
+        ("list.csv:7", "", "bad table line"),
     ]
-    assert found[4].read() == IMAGE
+    assert found[3].read() == IMAGE
     with pytest.raises(UnusableInput, match=r"pictures/c\.png.*No such file"):
         found[2].read()
 
@@ -201,9 +202,10 @@ def test_lines_of_no_use_are_counted(folder):
     (folder / "prompts.csv").write_text("\n".join(lines))
     notes = []
     assert summary(find_inputs(str(folder), note=notes.append))[0] == ("a.png", "one", None)
-    assert "prompts.csv: 1 of 5 lines name no image of" in notes[0]
-    assert "1 lines give another prompt" in notes[1]
-    assert len(notes) == 2
+    assert "prompts.csv: CSV separated by commas, UTF-8; image in column 'image', prompt in" in notes[0]
+    assert re.search(r"prompts.csv: 1 of 5 rows name no image of .*; the first is line 5", notes[1])
+    assert "another prompt for an image that has one: 1 row, the first in line 3" in notes[2]
+    assert len(notes) == 3
 
 
 def test_an_address_is_no_path(tmp_path):

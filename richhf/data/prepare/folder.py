@@ -8,9 +8,16 @@ from richhf.data.dataset_info import sha256
 from richhf.data.prepare import files, images
 from richhf.data.prepare.columns import Overrides, find_column
 from richhf.data.prepare.problems import Kind, Note, Problem
+from richhf.data.prepare.prompt_table import (
+    best_name_column,
+    check_line_breaks,
+    name_columns,
+    name_in,
+    read_prompt_table,
+)
 from richhf.data.prepare.source import Item, Piece, Source
-from richhf.data.prepare.text_tables import TABLES, column_names, read_lines
 from richhf.data.prepare.uids import to_uid
+from richhf.data.readers import TABLES, TextTable
 
 _IMAGES = 64  # images of a piece
 
@@ -36,7 +43,7 @@ class Folder(Source):
 
         Raises:
             FileNotFoundError: if there is no such folder or table.
-            ValueError: if there are no images, or several tables or none.
+            ValueError: if there are no images, several tables or none, or the table cannot be read.
         """
         if overrides.image is not None:
             raise ValueError("--image-column is for tables that hold images; here images are named by uid")
@@ -47,13 +54,16 @@ class Folder(Source):
         self.table = table or _only_table(root)
         if not self.table.is_file():
             raise FileNotFoundError(f"{self.table} is not a file; expected a table of uid and prompt")
-        self._columns = _columns_of(self.table, overrides)
+        self._overrides = overrides
+        read, self._columns = self._read_table()
+        self._form, self._remarks = read.form, read.remarks
         self.prompts: dict[str, str] = {}
         self.wanted_names: list[str] = []
 
     def describe(self) -> dict[str, Any]:
         """See `Source`; the table decides too, and which of its columns."""
-        table = {"name": self.table.name, "sha256": sha256(self.table)}
+        table: dict[str, Any] = {"name": self.table.name, "sha256": sha256(self.table), "form": self._form}
+        table |= {"remarks": list(self._remarks)} if self._remarks else {}
         columns = dict(zip(("uid", "prompt"), self._columns, strict=True))
         return super().describe() | {"table": table, "columns": columns}
 
@@ -63,7 +73,7 @@ class Folder(Source):
 
     def plan(self, wanted: Set[str], note: Note) -> list[Piece]:
         """See `Source`; images of other uids are left out, and never read."""
-        self.prompts = _read_prompts(self.table, self._columns, wanted, note)
+        self.prompts = _read_prompts(*self._read_table(), wanted, note)
         self.wanted_names = [name for name in self.names if to_uid(name) in wanted]
         pieces = []
         for start in range(0, len(self.wanted_names), _IMAGES):
@@ -82,6 +92,22 @@ class Folder(Source):
             uid = to_uid(name)
             yield Item(uid, name, 0, (self.root / name).read_bytes(), self.prompts.get(uid))
 
+    def _read_table(self) -> tuple[TextTable, tuple[str, str]]:
+        """Reads the table; returns it and its columns of uids and prompts."""
+        table = read_prompt_table(self.table, self._overrides)
+        uids = {to_uid(name) for name in self.names}
+
+        def is_image(text: str) -> bool:
+            return to_uid(text) in uids
+
+        candidates = name_columns(table, "uid") if self._overrides.uid is None else []
+        if candidates:
+            uid, _ = best_name_column(table, candidates, is_image)
+        else:
+            uid = find_column("uid", table.columns, self._overrides, str(self.table))
+        prompt = find_column("prompt", table.columns, self._overrides, str(self.table))
+        return check_line_breaks(table, uid, prompt, is_image), (uid, prompt)
+
 
 def _only_table(root: pathlib.Path) -> pathlib.Path:
     tables = files.list_files(root, TABLES)
@@ -92,24 +118,21 @@ def _only_table(root: pathlib.Path) -> pathlib.Path:
     return root / tables[0]
 
 
-def _columns_of(table: pathlib.Path, overrides: Overrides) -> tuple[str, str]:
-    there = column_names(table)
-    uid, prompt = (find_column(what, there, overrides, str(table)) for what in ("uid", "prompt"))
-    return uid, prompt
-
-
-def _read_prompts(
-    table: pathlib.Path, columns: tuple[str, str], wanted: Set[str], note: Note
-) -> dict[str, str]:
-    """Reads the prompts of wanted uids; of lines that disagree the first counts."""
+def _read_prompts(table: TextTable, columns: tuple[str, str], wanted: Set[str], note: Note) -> dict[str, str]:
+    """Reads the prompts of wanted uids; of rows that disagree the first counts."""
     prompts: dict[str, str] = {}
-    for index, row in read_lines(table):
-        uid, prompt = (row.get(name) if isinstance(row, dict) else None for name in columns)
-        uid = to_uid(uid)
-        if not uid or not isinstance(prompt, str) or not prompt.strip():
-            found = f"found {row!r:.80}"
-            note(Problem(Kind.TABLE, table.name, index, f"{found}; expected {' and '.join(columns)}", uid))
-        elif uid in wanted and prompts.setdefault(uid, prompt) != prompt:
-            detail = f"found {prompt!r:.80}; expected {prompts[uid]!r:.80} as in an earlier line"
-            note(Problem(Kind.TABLE, table.name, index, detail, uid))
+    for row in table.rows:
+        name, prompt = (row.get(column) for column in columns)
+        uid, detail = to_uid(name_in(row, columns[0])), row.fault
+        if not detail and not uid:
+            detail = f"found {name!r:.80} as {columns[0]}; expected the name of an image"
+        elif not detail and (not isinstance(prompt, str) or not prompt.strip()):
+            detail = f"found {prompt!r:.80} as {columns[1]}; expected a prompt"
+        elif not detail and "\0" in prompt:
+            detail = f"found a null character in {prompt!r:.80}; expected text"
+        elif not detail and uid in wanted and prompts.setdefault(uid, prompt) != prompt:
+            detail = f"found {prompt!r:.80}; expected {prompts[uid]!r:.80} as in an earlier row"
+        if detail:
+            named = next((found for cell in row.cells if (found := to_uid(cell)) in wanted), "")
+            note(Problem(Kind.TABLE, table.path.name, row.line, detail, uid or named))
     return prompts

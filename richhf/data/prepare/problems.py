@@ -35,7 +35,7 @@ class Problem:
     Attributes:
         kind: what is wrong.
         file: where, relative to the folder of labels or of images.
-        index: position in the file from 0: of a record, a row, or a table's line.
+        index: position in the file: of a record or a row from 0, of a text table its physical line from 1.
         detail: what was found and what was expected.
         uid: of the image it is about, where known.
     """
@@ -52,7 +52,8 @@ class Problem:
     @property
     def place(self) -> str:
         """Where it is, and which image it is about."""
-        text = f"{self.file}, index {self.index}{f' (uid {self.uid})' if self.uid else ''}"
+        what = "line" if self.kind == Kind.TABLE else "index"
+        text = f"{self.file}, {what} {self.index}{f' (uid {self.uid})' if self.uid else ''}"
         # A name that is no UTF-8 comes from the file system with what no terminal prints.
         return text.encode(errors="backslashreplace").decode()
 

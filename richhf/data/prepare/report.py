@@ -18,6 +18,11 @@ def _lines(info: Mapping[str, Any]) -> Iterator[str]:
     for split, count in info["splits"].items():
         row = (count["expected"], count["found"], count["written"], sum(count["left_out"].values()))
         yield f"{split:8}" + "".join(f"{value:10,}" for value in row)
+    source = info["source"]
+    if table := source.get("table"):
+        columns = " and ".join(f"{what} in column {name!r}" for what, name in source["columns"].items())
+        yield f"\ntable     {table['name']}: {table['form']}; {columns}"
+        yield from (f"          {remark}" for remark in table.get("remarks", ()))
     images = info["images"]
     if images["formats"]:
         formats = ", ".join(f"{count:,} {name}" for name, count in images["formats"].items())

@@ -56,7 +56,7 @@ def test_lines_without_uid_or_prompt_and_lines_that_disagree_are_noted(images):
     found = read_all(open_source(images), {"a", "b"}, noted.append)
     assert found == [("a", "a.png", b"a.png", "one"), ("b", "b.JPG", b"b.JPG", None)]
     assert [(one.kind.value, one.file, one.index) for one in noted] == [
-        ("bad table line", "t.jsonl", index) for index in (1, 2, 3, 4)
+        ("bad table line", "t.jsonl", index) for index in (2, 3, 4, 5)
     ]
 
 
