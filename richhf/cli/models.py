@@ -9,7 +9,8 @@ from collections.abc import Iterator
 
 from tqdm import tqdm
 
-from richhf.cli.parser import EXIT_PROBLEMS, Add, count, positive
+from richhf.cli.parser import Add, count, positive
+from richhf.cli.status import EXIT_PROBLEMS
 
 _FLAGS = {"TABLE": "--table", "INPUT": "--csv or --folder", "OUTPUT_DIR": "--out", "MAX_PIXELS": "the limit"}
 _FLAGS |= {f"{name}_COLUMN": f"--{name.lower()}-column" for name in ("ID", "IMAGE", "PROMPT")}

@@ -5,8 +5,6 @@ import difflib
 from collections.abc import Callable
 from typing import Any
 
-EXIT_PROBLEMS, EXIT_ERROR, EXIT_INTERRUPTED = 1, 2, 130
-
 Run = Callable[[argparse.Namespace], int]
 
 
@@ -21,6 +19,17 @@ class Parser(argparse.ArgumentParser):
         """Adds an argument, and remembers its name if it is an option."""
         self.options += [name for name in names if name.startswith("--")]
         return super().add_argument(*names, **kwargs)
+
+
+class VersionAction(argparse.Action):
+    """Prints the version of the package that is installed, and exits."""
+
+    def __call__(self, parser: argparse.ArgumentParser, *_: object) -> None:
+        """Does so."""
+        import importlib.metadata
+
+        print(f"richhf {importlib.metadata.version('richhf')}")
+        parser.exit()
 
 
 Add = Callable[[str, Run, str], Parser]
