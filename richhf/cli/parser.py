@@ -41,6 +41,10 @@ def parse(parser: Parser, commands: dict[str, Parser], argv: list[str]) -> argpa
     if argv and not argv[0].startswith("-") and argv[0] not in commands:
         parser.error(f"unknown command {argv[0]!r}{nearest(argv[0], list(commands))}")
     arguments, unknown = parser.parse_known_args(argv)
+    if isinstance(getattr(arguments, "image", None), list):
+        # Images that stand between or behind options, which argparse leaves over.
+        arguments.image += [name for name in unknown if not name.startswith("-")]
+        unknown = [name for name in unknown if name.startswith("-")]
     if unknown:
         command = commands[argv[0]]
         name = unknown[0].split("=")[0]
