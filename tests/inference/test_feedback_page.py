@@ -6,12 +6,11 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from richhf.feedback import HEATMAPS, SCORES, Feedback
+from richhf.feedback import HEATMAPS, OUTPUTS, SCORES, Feedback
 from richhf.inference.feedback_page import write_feedback_page
 from richhf.inference.gallery import GalleryExample
 
 CHROMIUM = shutil.which("chromium") or shutil.which("google-chrome")
-KINDS = ("scores", "heatmaps", "keywords")
 # plausibility of each, in the order given; names are the notes on their cards
 PLAUSIBILITY = {"one": 0.5, "two": 0.9, "three": 0.1}
 
@@ -34,15 +33,30 @@ def page(tmp_path):
             verdicts = {"has_artifact": i > 0, "has_misalignment": i > 1}
             yield GalleryExample(image, None, feedback, note=name, verdicts=verdicts)
 
-    failures = [("broken<.png", "undecodable image")]
-    return write_feedback_page(tmp_path / "index.html", examples(), kinds=KINDS, failures=failures)
+    return write_feedback_page(tmp_path / "index.html", examples(), outputs=OUTPUTS, rows=table())
+
+
+PROMPTS = ['=HYPERLINK("x"), 1', "日本 <b>red</b>;\ncat", "-1+1", "a cat"]
+
+
+def table():
+    """A row for each card, and two of images without feedback."""
+    rows = []
+    for i, (prompt, score) in enumerate(zip(PROMPTS, [*PLAUSIBILITY.values(), None], strict=True)):
+        row = {"id": f"</script>{i}", "image": f"{i}.png", "prompt": prompt, "width": 32, "height": 24}
+        row |= dict.fromkeys(SCORES, None if score is None else 0.5) | {"plausibility": score}
+        row |= {"has_artifact": None if score is None else i > 0, "has_misalignment": None}
+        row |= {"words": ["a", "cat"], "misaligned": [False, i == 1], "error": None}
+        rows.append(row)
+    rows[-1] |= {"error": "undecodable image", "image": "zbad<.png", "misaligned": None, "words": None}
+    return rows
 
 
 def test_the_page_needs_nothing_else_and_escapes_what_it_is_given(page):
     text = page.read_text()
     assert text.count("<article") == len(PLAUSIBILITY)
     assert "<b>red</b>" not in text
-    assert "broken&lt;.png" in text
+    assert "zbad&lt;.png" in text
     assert text.count('title="not covered by the feedback">number</span>') == 1
     found = ["Found: nothing", "Found: artifact", "Found: artifact, misalignment"]
     assert re.findall(r"<p class=found>([^<]*)</p>", text) == found
