@@ -22,6 +22,7 @@ def pictures(tmp_path):
     rng = np.random.default_rng(0)
     for size, name in zip([(64, 64), (90, 40), (20, 31)], PROMPTS, strict=True):
         Image.fromarray(rng.integers(0, 256, (*size, 3)).astype(np.uint8)).save(folder / name)
+    (tmp_path / "pictures.txt").touch()
     (folder / "broken.png").write_bytes(b"\x89PNG")
     lines = [f'"{name}","{prompt}"' for name, prompt in {**PROMPTS, "broken.png": "a cat"}.items()]
     (folder / "prompts.csv").write_text("\n".join(["image,prompt", *lines]))
@@ -75,12 +76,12 @@ def test_a_folder_a_table_and_one_image_get_the_same_feedback(predict, pictures,
         ),
         ([], "there is no input; give one of IMAGE..., --csv FILE and --folder DIR."),
         (["x.png", "--folder", "x"], "IMAGE and --folder do not go together; give one of"),
-        (["{pictures}/a.png", "--prompt", "x", "--outputs", "score"], "did you mean 'scores'"),
+        (["{pictures}/a.png", "--prompt", "x", "--outputs", "score"], "--outputs: "),
         (
             ["--folder", "{pictures}", "--out", "/proc/x"],
             "--out, /proc/x, cannot be written to: No such file",
         ),
-        (["--folder", "{pictures}", "--out", "{pictures}/a.png/x"], "a.png is a file. Give a folder"),
+        (["--folder", "{pictures}", "--out", "{pictures}.txt/x"], ".txt is a file. Give a folder"),
         (["--folder", "{pictures}", "--model", "synthetic_tny"], "Did you mean 'synthetic-tiny'"),
         (["--csv", "{pictures}/prompts.csv", "--prompt-column", "promt"], "did you mean 'prompt'"),
         (["--csv", "{pictures}/prompt.csv"], "Did you mean 'prompts.csv'"),

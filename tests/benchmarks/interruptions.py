@@ -44,7 +44,7 @@ def main() -> int:
         command += ["--out", "{out}"]
     whole = options.out / "whole"
     start = time.monotonic()
-    subprocess.run(with_output(command, whole), check=True, stdout=subprocess.DEVNULL)
+    subprocess.run(with_output(command, whole), check=True, capture_output=True)
     took = time.monotonic() - start
     print(f"in one go: {took:.1f} s", flush=True)
     chance = random.Random(options.seed)
@@ -99,7 +99,13 @@ def interrupt(command: list[str], signum: signal.Signals, delay: float) -> tuple
         The exit status or "finished", what was wrong or "", seconds from the signal to the end.
     """
     with tempfile.TemporaryFile() as stderr:
-        process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=stderr, start_new_session=True)
+        process = subprocess.Popen(
+            command,
+            stdout=subprocess.DEVNULL,
+            stderr=stderr,
+            start_new_session=True,
+            preexec_fn=take_signals,
+        )
         wait_for_handler(process)
         time.sleep(delay)
         finished = process.poll() is not None
@@ -127,6 +133,11 @@ def interrupt(command: list[str], signum: signal.Signals, delay: float) -> tuple
     except ProcessLookupError:
         pass
     return str(status), "; ".join(wrong), waited
+
+
+def take_signals() -> None:
+    """In a child: a shell's background job and its children ignore SIGINT."""
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def wait_for_handler(process: subprocess.Popen) -> None:
