@@ -151,8 +151,7 @@ def test_several_images_with_one_prompt_or_one_each_wherever_they_stand(predict,
         "--outputs",
         "scores",
         "misalignment",
-        "--maps",
-        "png",
+        "--strict",
     ]
     assert predict(*many, a, b, out="two") == 0
     rows = list(read_feedback_rows(tmp_path / "two"))

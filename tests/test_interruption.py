@@ -7,7 +7,7 @@ import sys
 
 import pytest
 
-from tests.benchmarks.interruptions import contents, draw_images, interrupt, take_signals, with_output
+from tests.benchmarks.interruptions import contents, draw_images, interrupt, taking_signals, with_output
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
@@ -82,7 +82,7 @@ folder = Path(sys.argv[1])
 )  # fmt: skip
 def test_the_process_ends_where_it_is(tmp_path, code, left):
     command = [sys.executable, "-c", f"{CODE}{code}\ninterruption.finish(0)", str(tmp_path)]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=60, preexec_fn=take_signals)
+    done = subprocess.run(taking_signals(command), capture_output=True, text=True, timeout=60)
     line = "toy: interrupted; run the same command again to resume\n"
     assert (done.returncode, done.stderr) == (130, line)
     assert done.stdout == ("text\n" if "print" in code else "")
@@ -91,20 +91,15 @@ def test_the_process_ends_where_it_is(tmp_path, code, left):
 
 def test_a_signal_that_is_ignored_stays_ignored(tmp_path):
     code = f"{CODE}os.kill(os.getpid(), signal.SIGINT); interruption.finish(7)"
-
-    def ignore():
-        signal.signal(signal.SIGINT, signal.SIG_IGN)
-
-    done = subprocess.run(
-        [sys.executable, "-c", code, str(tmp_path)], capture_output=True, timeout=60, preexec_fn=ignore
-    )
+    command = taking_signals([sys.executable, "-c", code, str(tmp_path)], "SIG_IGN")
+    done = subprocess.run(command, capture_output=True, timeout=60)
     assert (done.returncode, done.stderr) == (7, b"")
 
 
 def test_a_second_signal_ends_what_the_first_waits_for(tmp_path):
     code = f"{CODE}with interruption.holding():\n  (folder / 'a').touch()\n  time.sleep(30)\n"
     command = [sys.executable, "-c", code, str(tmp_path)]
-    with subprocess.Popen(command, stderr=subprocess.PIPE, preexec_fn=take_signals) as process:
+    with subprocess.Popen(taking_signals(command), stderr=subprocess.PIPE) as process:
         while not (tmp_path / "a").exists():
             assert process.poll() is None
         process.send_signal(signal.SIGINT)
@@ -112,3 +107,27 @@ def test_a_second_signal_ends_what_the_first_waits_for(tmp_path):
             process.wait(0.5)
         process.send_signal(signal.SIGINT)
         assert process.wait(2) == 130
+
+
+def test_training_takes_the_first_signal_and_leaves_the_second(tmp_path):
+    code = f"""{CODE}
+from richhf.training.interruption import SignalWatch
+with SignalWatch() as signals:
+    os.kill(os.getpid(), signal.SIGINT)
+    time.sleep(0.5)
+    (folder / str(signals.received)).touch()
+    os.kill(os.getpid(), signal.SIGINT)
+    time.sleep(9)
+"""
+    done = subprocess.run(
+        taking_signals([sys.executable, "-c", code, str(tmp_path)]),
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+    assert done.returncode == 130
+    assert done.stderr.strip().splitlines() == [
+        "SIGINT: saving a checkpoint after this step; once more stops at once",
+        "toy: interrupted; run the same command again to resume",
+    ]
+    assert [path.name for path in tmp_path.iterdir()] == [str(int(signal.SIGINT))]

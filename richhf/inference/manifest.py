@@ -110,13 +110,15 @@ def _check_same(path: Path, manifest: Mapping[str, Any]) -> None:
     now = _flat(json.loads(json.dumps(manifest)))
     names = [name for name in {**now, **there} if _shown(there, name) != _shown(now, name)]
     others = [name for name in names if not name.startswith(_INPUTS)]
+    if not any(name.startswith(_INPUTS) for name in now):  # It may have any inputs.
+        names = others
     differences = [f"{name}: there {_shown(there, name):.60}, now {_shown(now, name):.60}" for name in others]
     if names != others:
         inputs = _told_inputs(there, now)
         if not others:
             raise ValueError(
-                f"{path.parent} was made from other inputs: {inputs}. Take another OUTPUT_DIR, or an empty "
-                "one."
+                f"{path.parent} was made from other inputs: {inputs}. Its shards are numbered by input and "
+                "serve one list of inputs only. Take another OUTPUT_DIR, or an empty one."
             )
         differences = [f"inputs: {inputs}", *differences]
     if differences:

@@ -100,11 +100,7 @@ def interrupt(command: list[str], signum: signal.Signals, delay: float) -> tuple
     """
     with tempfile.TemporaryFile() as stderr:
         process = subprocess.Popen(
-            command,
-            stdout=subprocess.DEVNULL,
-            stderr=stderr,
-            start_new_session=True,
-            preexec_fn=take_signals,
+            taking_signals(command), stdout=subprocess.DEVNULL, stderr=stderr, start_new_session=True
         )
         wait_for_handler(process)
         time.sleep(delay)
@@ -135,9 +131,10 @@ def interrupt(command: list[str], signum: signal.Signals, delay: float) -> tuple
     return str(status), "; ".join(wrong), waited
 
 
-def take_signals() -> None:
-    """In a child: a shell's background job and its children ignore SIGINT."""
-    signal.signal(signal.SIGINT, signal.default_int_handler)
+def taking_signals(command: list[str], sigint: str = "SIG_DFL") -> list[str]:
+    """A command that does not ignore SIGINT, as a shell's background job and its children do."""
+    code = f"import os, signal, sys; signal.signal(signal.SIGINT, signal.{sigint}); "
+    return [sys.executable, "-S", "-c", f"{code}os.execvp(sys.argv[1], sys.argv[1:])", *command]
 
 
 def wait_for_handler(process: subprocess.Popen) -> None:

@@ -39,8 +39,16 @@ def test_other_inputs_are_told_without_checksums(tmp_path):
         claim_folder(tmp_path, MADE | {"inputs": changed})
     assert str(caught.value).endswith(
         "images or prompts were added, removed or changed since (the latest at 2026-02-03T04:05:06+00:00). "
+        "Its shards are numbered by input and serve one list of inputs only. "
         "Take another OUTPUT_DIR, or an empty one."
     )
+
+
+def test_a_job_that_takes_any_inputs_is_told_of_its_settings_alone(tmp_path):
+    claim_folder(tmp_path, MADE)
+    with pytest.raises(ValueError, match="something else") as caught:
+        claim_folder(tmp_path, {"format": 2, "settings": MADE["settings"]})
+    assert str(caught.value).splitlines()[1:-1] == ["  format: there nothing, now 2"]
 
 
 def test_a_folder_of_other_things_is_left_alone(tmp_path):
