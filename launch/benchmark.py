@@ -10,14 +10,14 @@ train or predict), DATA_DIR, MIXTURE_OR_TASK_NAME, BATCH_SIZE, EVAL_BATCH_SIZE, 
 One process.
 """
 
-import sys
 from collections.abc import Sequence
 
-from launch.command import run
+from launch.start import start
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Runs the job `benchmark` as gin configures it; returns the exit status."""
+    from launch.command import run
 
     def job():
         from launch import configurables
@@ -28,4 +28,4 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    start("launch.benchmark", main)

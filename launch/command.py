@@ -6,11 +6,11 @@ import sys
 from collections.abc import Callable, Mapping, Sequence
 
 from launch.processes import ends_at_once
+from richhf import interruption
 from richhf.quiet import quiet_import
 
 EXIT_FAILED, EXIT_BAD_CONFIG, EXIT_INTERRUPTED = 1, 2, 130
 TRACEBACK = "RICHHF_TRACEBACK"
-AGAIN = "run the same command again to go on"
 
 
 @ends_at_once
@@ -46,25 +46,29 @@ def run(
         print(f"{usage.strip()}\n\nWith {TRACEBACK}=1 in the environment errors keep their traceback.")
         return 0
     try:
-        with quiet_import():
-            from launch import gin_config
-            from launch.places import check_places
+        try:
+            with quiet_import():
+                from launch import gin_config
+                from launch.places import check_places
 
-        flags = gin_config.parse_flags(argv, options, bare)
-        if prepare:
-            prepare(flags.options)
-        with quiet_import():
-            import tensorflow as tf
+            flags = gin_config.parse_flags(argv, options, bare)
+            if prepare:
+                prepare(flags.options)
+            with quiet_import():
+                import tensorflow as tf
 
-            # TensorFlow reads the data; the accelerator's memory is JAX's.
-            tf.config.set_visible_devices([], "GPU")
-            from launch import configurables
+                # TensorFlow reads the data; the accelerator's memory is JAX's.
+                tf.config.set_visible_devices([], "GPU")
+                from launch import configurables
 
-        gin_config.load(flags, configurables.PARAMETERS, unread)
-        check_places(gin_config.macros())
-        return job() or 0
+            gin_config.load(flags, configurables.PARAMETERS, unread)
+            check_places(gin_config.macros())
+            return job() or 0
+        except Exception:
+            interruption.wait_if_interrupted()
+            raise
     except KeyboardInterrupt:
-        print(f"\n{name}: interrupted; {AGAIN}", file=sys.stderr)
+        print(f"\n{name}: interrupted; {interruption.AGAIN}", file=sys.stderr)
         return EXIT_INTERRUPTED
     except RuntimeError as error:
         found = re.search(r"RESOURCE_EXHAUSTED: (.*)", str(error))

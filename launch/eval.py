@@ -12,15 +12,15 @@ Of several checkpoints results are in EVAL_OUTPUT_DIR/step_<step>, and steps.md 
 goes on. Curves: tensorboard --logdir EVAL_OUTPUT_DIR. Several processes as for launch.train.
 """
 
-import sys
 from collections.abc import Sequence
 
-from launch import processes
-from launch.command import run
+from launch.start import start
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Runs the job `evaluate` as gin configures it; returns the exit status."""
+    from launch import processes
+    from launch.command import run
 
     def job():
         from launch import configurables
@@ -32,4 +32,4 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    start("launch.eval", main)

@@ -16,10 +16,9 @@ python -m launch.export --gin_file=gin/runs/export.gin \
     --gin.CHECKPOINT=FOLDER --gin.FORMAT=onnx --gin.EXPORT_DIR=build/exported
 """
 
-import sys
 from collections.abc import Sequence
 
-from launch.command import run
+from launch.start import start
 
 UNREAD = ("MODEL", "TASK_FEATURE_LENGTHS", "MODEL_DIR")
 """What a native folder does without; the job asks for them where they are needed."""
@@ -27,6 +26,7 @@ UNREAD = ("MODEL", "TASK_FEATURE_LENGTHS", "MODEL_DIR")
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Runs the job `export_job` as gin configures it; returns the exit status."""
+    from launch.command import run
 
     def job() -> None:
         from launch import configurables
@@ -37,4 +37,4 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    start("launch.export", main)

@@ -12,15 +12,15 @@ trained with; the data itself is not read. What is written: `richhf/inference/sh
 Several processes as for launch.train; each computes shards of its own. Stopped, the same command goes on.
 """
 
-import sys
 from collections.abc import Sequence
 
-from launch import processes
-from launch.command import run
+from launch.start import start
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Runs the job `infer_job` as gin configures it; returns the exit status."""
+    from launch import processes
+    from launch.command import run
 
     def job():
         from launch import configurables
@@ -32,4 +32,4 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    start("launch.infer", main)

@@ -12,6 +12,8 @@ from typing import Any
 import jax
 from jax._src import distributed
 
+from richhf.interruption import cleaning_up
+
 POLL_SECONDS = 1.0
 _FAILED = "richhf/failed"
 
@@ -23,11 +25,12 @@ class PeerFailed(ValueError):
 @contextmanager
 def telling() -> Iterator[None]:
     """What ends with an error here is known to the others, where they ask (`check_peers`)."""
-    try:
-        yield
-    except BaseException:
-        _tell(_FAILED)
-        raise
+    with cleaning_up(lambda: _tell(_FAILED)):
+        try:
+            yield
+        except BaseException:
+            _tell(_FAILED)
+            raise
 
 
 def check_peers() -> None:

@@ -15,8 +15,7 @@ import pathlib
 import sys
 from collections.abc import Mapping, Sequence
 
-from launch.chips import Topology, parse_topology
-from launch.command import run
+from launch.start import start
 
 DATA_FILE = pathlib.Path(__file__).parents[1] / "gin/data/richhf18k.gin"
 UNREAD = ("MODEL_DIR", "DATA_DIR", "REGISTER_TASKS")
@@ -24,6 +23,9 @@ UNREAD = ("MODEL_DIR", "DATA_DIR", "REGISTER_TASKS")
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Runs the job `precompile` as gin configures it; returns the exit status."""
+    from launch.chips import Topology, parse_topology
+    from launch.command import run
+
     chosen: dict[str, Topology | str] = {}
 
     def prepare(options: Mapping[str, str]) -> None:
@@ -42,4 +44,4 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    start("launch.precompile", main)

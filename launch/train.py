@@ -18,15 +18,16 @@ launch/README.md has recipes for each.
 nothing; --dry-run=v5e:4x4 does so for that TPU slice (or cpu:8 for 8 devices) wherever it runs.
 """
 
-import sys
 from collections.abc import Mapping, Sequence
 
-from launch import dry_run, processes
-from launch.command import run
+from launch.start import start
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Runs the job `train_job` as gin configures it; returns the exit status."""
+    from launch import dry_run, processes
+    from launch.command import run
+
     chosen: dict[str, str] = {}
 
     def prepare(options: Mapping[str, str]) -> None:
@@ -42,4 +43,4 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    start("launch.train", main)

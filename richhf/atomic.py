@@ -7,6 +7,8 @@ import shutil
 import tempfile
 from collections.abc import Iterator
 
+from richhf.interruption import cleaning_up, holding
+
 
 @contextlib.contextmanager
 def atomic_path(path: str | os.PathLike) -> Iterator[pathlib.Path]:
@@ -18,11 +20,12 @@ def atomic_path(path: str | os.PathLike) -> Iterator[pathlib.Path]:
     path = pathlib.Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
-        yield temporary
-        os.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)
+    with cleaning_up(lambda: temporary.unlink(missing_ok=True)):
+        try:
+            yield temporary
+            os.replace(temporary, path)
+        finally:
+            temporary.unlink(missing_ok=True)
 
 
 @contextlib.contextmanager
@@ -35,13 +38,15 @@ def atomic_folder(path: str | os.PathLike) -> Iterator[pathlib.Path]:
     path.parent.mkdir(parents=True, exist_ok=True)
     beside = pathlib.Path(tempfile.mkdtemp(prefix=f".{path.name}.", suffix=".tmp", dir=path.parent))
     temporary, old = beside / "new", beside / "old"
-    try:
-        temporary.mkdir()  # With the usual permissions; those of `beside` are its owner's alone.
-        yield temporary
-        if path.exists():
-            os.rename(path, old)
-        os.rename(temporary, path)
-    finally:
-        if old.exists() and not path.exists():
-            os.rename(old, path)  # Should this fail, `old` is kept.
-        shutil.rmtree(beside, ignore_errors=True)
+    with cleaning_up(lambda: shutil.rmtree(beside, ignore_errors=True)):
+        try:
+            temporary.mkdir()  # With the usual permissions; those of `beside` are its owner's alone.
+            yield temporary
+            with holding():
+                if path.exists():
+                    os.rename(path, old)
+                os.rename(temporary, path)
+        finally:
+            if old.exists() and not path.exists():
+                os.rename(old, path)  # Should this fail, `old` is kept.
+            shutil.rmtree(beside, ignore_errors=True)

@@ -96,7 +96,7 @@ def test_an_interruption_says_that_a_rerun_goes_on(tmp_path):
         process.send_signal(signal.SIGINT)
         _, error = process.communicate(timeout=60)
     assert process.returncode == 130
-    assert error.endswith("richhf: interrupted; run the same command again and it goes on\n")
+    assert error.endswith("richhf: interrupted; run the same command again to resume\n")
 
 
 def test_a_reader_that_goes_away_is_no_traceback(records):

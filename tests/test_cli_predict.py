@@ -22,6 +22,7 @@ def pictures(tmp_path):
     rng = np.random.default_rng(0)
     for size, name in zip([(64, 64), (90, 40), (20, 31)], PROMPTS, strict=True):
         Image.fromarray(rng.integers(0, 256, (*size, 3)).astype(np.uint8)).save(folder / name)
+    (tmp_path / "pictures.txt").touch()
     (folder / "broken.png").write_bytes(b"\x89PNG")
     lines = [f'"{name}","{prompt}"' for name, prompt in {**PROMPTS, "broken.png": "a cat"}.items()]
     (folder / "prompts.csv").write_text("\n".join(["image,prompt", *lines]))
@@ -66,7 +67,21 @@ def test_a_folder_a_table_and_one_image_get_the_same_feedback(predict, pictures,
         (["{pictures}/z.png", "--prompt", "x"], "there is no file"),
         (["z" * 9999, "--prompt", "x"], f"there is no file {'z' * 100}...{'z' * 100};"),
         (["{pictures}/a.png", "--prompt", " "], "no prompt: found ' '; expected the text that the image"),
-        (["--folder", "{pictures}", "--prompt", "x"], "--prompt goes with one IMAGE"),
+        (["--folder", "{pictures}", "--prompt", "x"], "--prompt goes with IMAGE;"),
+        (["{pictures}", "--prompt", "x"], "is a folder, not an image; give it as --folder {pictures}"),
+        (["{pictures}/prompts.csv"], "is a table, not an image; give it as --csv {pictures}/prompts.csv"),
+        (
+            ["{pictures}/a.png", "{pictures}/b.png", "--prompt", "x", "--prompt", "y", "--prompt", "z"],
+            "there are 2 images and 3 prompts; give one --prompt for all images, or one for each",
+        ),
+        ([], "there is no input; give one of IMAGE..., --csv FILE and --folder DIR."),
+        (["x.png", "--folder", "x"], "IMAGE and --folder do not go together; give one of"),
+        (["{pictures}/a.png", "--prompt", "x", "--outputs", "score"], "--outputs: "),
+        (
+            ["--folder", "{pictures}", "--out", "/proc/x"],
+            "--out, /proc/x, cannot be written to: No such file",
+        ),
+        (["--folder", "{pictures}", "--out", "{pictures}.txt/x"], ".txt is a file. Give a folder"),
         (["--folder", "{pictures}", "--model", "synthetic_tny"], "Did you mean 'synthetic-tiny'"),
         (["--csv", "{pictures}/prompts.csv", "--prompt-column", "promt"], "did you mean 'prompt'"),
         (["--csv", "{pictures}/prompt.csv"], "Did you mean 'prompts.csv'"),
@@ -97,9 +112,6 @@ def test_errors_of_any_type_are_told_with_flags(error):
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ([], "one of the arguments IMAGE --csv --folder is required"),
-        (["x.png", "--folder", "x"], "not allowed with argument"),
-        (["x.png", "--outputs", "score"], "invalid choice: 'score'"),
         (["x.png", "--batch-size", "0"], "expected 1 or more"),
         (["x.png", "--batch-size", "1.5"], "'1.5' is not a whole number; expected 1 or more"),
         (["x.png", "--page-image", "3"], "did you mean '--page-images'"),
@@ -146,3 +158,44 @@ def test_a_table_that_cannot_be_read_is_one_line(predict, pictures, tmp_path, ca
     (line,) = capsys.readouterr().err.splitlines()
     assert line.startswith(f"richhf: {table}, line 2: the quote at '\"a red circle' is never closed.")
     assert not (tmp_path / "out").exists()
+
+
+def test_several_images_with_one_prompt_or_one_each_wherever_they_stand(predict, pictures, tmp_path, capsys):
+    a, b = pictures / "a.png", pictures / "b.png"
+    assert predict(a, "--prompt", "a star", "--outputs", "plausibility", "--beams", "1", b) == 0
+    shown = capsys.readouterr().out
+    rows = list(read_feedback_rows(tmp_path / "out"))
+    assert [row["prompt"] for row in rows] == ["a star", "a star"]
+    assert [f"{row['image']}: plausibility {row['plausibility']:.4f}" for row in rows] == shown.splitlines()[
+        :2
+    ]
+    assert not {"alignment", "keywords", "implausibility_png"} & {*rows[0]}
+    many = [
+        "--prompt",
+        "a star",
+        "--prompt",
+        "a red ring",
+        "--outputs",
+        "scores",
+        "misalignment",
+        "--strict",
+    ]
+    assert predict(*many, a, b, out="two") == 0
+    rows = list(read_feedback_rows(tmp_path / "two"))
+    assert [(row["image"], row["prompt"]) for row in rows] == [(str(a), "a star"), (str(b), "a red ring")]
+    assert "implausibility_png" not in rows[0]
+    assert (tmp_path / "two" / rows[1]["misalignment_png"]).name == "b-misalignment.png"
+
+
+def test_a_line_added_to_a_table_is_all_that_is_computed(predict, pictures, tmp_path, capsys):
+    table = pictures / "prompts.csv"
+    table.write_text("image,prompt\na.png,a red circle\n")
+    arguments = ["--csv", table, "--outputs", "scores"]
+    assert predict(*arguments) == 0
+    with table.open("a") as file:
+        file.write("b.png,a blue ring\n")
+    capsys.readouterr()
+    assert predict(*arguments) == 0
+    assert "1 of 2 images have their feedback already, 1 new\n2 of 2 images done" in capsys.readouterr().out
+    assert predict("--csv", table) == cli.EXIT_ERROR
+    assert "settings.outputs: there" in capsys.readouterr().err

@@ -11,10 +11,11 @@ ROOT = pathlib.Path(__file__).resolve().parents[1]
 
 # A room may import from itself and from the rooms named here (and from what those may import).
 BELOW = {
-    "atomic": set(),
+    "interruption": set(),
+    "atomic": {"interruption"},
     "quiet": set(),
     "feedback": {"atomic"},
-    "data": {"feedback"},
+    "data": {"feedback", "interruption"},
     "models": {"feedback"},
     "pretrained": {"models"},
     "training": {"atomic"},
@@ -23,6 +24,7 @@ BELOW = {
     "cli": {"inference", "quiet"},
 }
 FOREIGN = {
+    "interruption": {"jax", "flax", "tensorflow", "seqio", "gin", "clu"},
     "atomic": {"jax", "flax", "tensorflow", "seqio", "gin", "clu"},
     "quiet": {"jax", "flax", "tensorflow", "seqio", "gin", "clu"},
     "feedback": {"jax", "flax", "tensorflow", "seqio", "gin", "clu"},

@@ -5,11 +5,16 @@ import contextlib
 import os
 import pathlib
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
 
 from tqdm import tqdm
 
-from richhf.cli.parser import EXIT_PROBLEMS, Add, count, positive
+from richhf.cli.parser import Add, count, positive
+from richhf.cli.status import EXIT_PROBLEMS
+
+if TYPE_CHECKING:
+    from richhf.inference.inputs import Input
 
 _FLAGS = {"TABLE": "--table", "INPUT": "--csv or --folder", "OUTPUT_DIR": "--out", "MAX_PIXELS": "the limit"}
 _FLAGS |= {f"{name}_COLUMN": f"--{name.lower()}-column" for name in ("ID", "IMAGE", "PROMPT")}
@@ -18,20 +23,21 @@ _FLAGS |= {f"{name}_COLUMN": f"--{name.lower()}-column" for name in ("ID", "IMAG
 def add_predict(add: Add) -> None:
     """Adds the subcommand."""
     command = add("predict", _predict, "Feedback on images: JSONL, maps, overlays and one HTML page.")
-    given = command.add_mutually_exclusive_group(required=True)
-    given.add_argument("image", metavar="IMAGE", nargs="?", help="an image file; with --prompt")
-    given.add_argument("--csv", metavar="FILE", help="a CSV, TSV or JSONL table of image paths and prompts")
+    text = "image files, with --prompt; or give --csv or --folder"
+    command.add_argument("image", metavar="IMAGE", nargs="*", default=[], help=text)
+    command.add_argument("--csv", metavar="FILE", help="a CSV, TSV or JSONL table of image paths and prompts")
     text = "a folder of images with a table of their prompts in it, or a .txt beside each; or record files"
-    given.add_argument("--folder", metavar="DIR", help=text)
-    command.add_argument("--prompt", metavar="TEXT", help="what IMAGE was made from")
+    command.add_argument("--folder", metavar="DIR", help=text)
+    text = "what IMAGE was made from; once for all images, or once for each, in their order"
+    command.add_argument("--prompt", metavar="TEXT", action="append", help=text)
     text = "a shipped model's name, a model folder, or a run of training (default synthetic-tiny)"
     command.add_argument("--model", metavar="M", default="synthetic-tiny", help=text)
     command.add_argument(
-        "--out", metavar="DIR", required=True, help="folder to write; begun, it is gone on with"
+        "--out", metavar="DIR", required=True, help="folder to write; one that is there is brought up to date"
     )
-    names = ("scores", "heatmaps", "keywords")
-    text = f"what to predict (default all): {', '.join(names)}; what is left out is not computed"
-    command.add_argument("--outputs", metavar="KIND", nargs="+", choices=names, default=names, help=text)
+    text = "what to predict: scores, heatmaps, keywords (default: all), or single ones such as plausibility"
+    kinds = ("scores", "heatmaps", "keywords")
+    command.add_argument("--outputs", metavar="NAME", nargs="+", default=kinds, help=text)
     text = "png (8 bits), npy (float32) or both (default png)"
     command.add_argument(
         "--maps", metavar="FORMAT", nargs="+", choices=("png", "npy"), default=("png",), help=text
@@ -76,60 +82,134 @@ def add_convert(add: Add) -> None:
 def _predict(arguments: argparse.Namespace) -> int:
     import richhf
     from richhf.inference.feedback_folder import PAGE, TABLE, read_feedback_rows, write_feedback
-    from richhf.inference.inputs import file_input, shortened
-    from richhf.inference.listing import find_inputs
-    from richhf.inference.manifest import check_outside
-    from richhf.inference.predictions import KINDS
+    from richhf.inference.manifest import check_writable
 
-    kinds = tuple(kind for kind in KINDS if kind in arguments.outputs)
-    if arguments.image is not None:
-        if arguments.prompt is None:
-            raise ValueError("an image alone says nothing of its prompt; give it: --prompt TEXT")
-        if not os.path.isfile(arguments.image):  # which takes names of any length
-            raise ValueError(
-                f"there is no file {shortened(arguments.image)}; --folder DIR and --csv FILE take many"
-            )
-        inputs = [file_input(arguments.image, pathlib.Path(arguments.image), arguments.prompt)]
-        if inputs[0].failure:
-            raise ValueError(str(inputs[0].failure))
-    elif arguments.prompt is not None:
-        raise ValueError("--prompt goes with one IMAGE; prompts of many stand in a table (--csv, --table)")
-    else:
-        columns = {
-            f"{name}_column": getattr(arguments, f"{name}_column") for name in ("id", "image", "prompt")
-        }
-        source = arguments.csv or arguments.folder
-        with _flags_for_settings():
-            check_outside(arguments.out, source)
-            inputs = find_inputs(source, table=arguments.table, **columns, note=print)
+    _check_sources(arguments)
+    outputs = _asked_outputs(arguments.outputs)
+    inputs = _listed_inputs(arguments)
+    with _flags_for_settings():
+        check_writable(arguments.out)
     predictor = richhf.load(arguments.model)
-    bar = tqdm(total=len(inputs), desc="predict", unit=" images", disable=len(inputs) == 1)
-    with bar, _flags_for_settings():
+
+    @contextlib.contextmanager
+    def stage(name: str, total: int) -> Iterator[Callable[[int], Any]]:
+        with tqdm(total=total, desc=name, unit=" images", disable=total < 2) as bar:
+            yield bar.update
+
+    with _flags_for_settings():
         summary = write_feedback(
             inputs,
             arguments.out,
             predictor.encoder,
-            lambda examples: predictor.predict_examples(examples, kinds, beams=arguments.beams),
-            kinds=kinds,
+            lambda examples: predictor.predict_examples(examples, outputs, beams=arguments.beams),
+            outputs=outputs,
             identity=predictor.identity | {"beams": arguments.beams},
             model=arguments.model,
             batch_size=arguments.batch_size,
             map_formats=tuple(arguments.maps),
             page_images=arguments.page_images,
             strict=arguments.strict,
-            on_progress=bar.update,
+            stage=stage,
+            note=print,
         )
     out = pathlib.Path(arguments.out)
     failed = "".join(f"\n  {count:,} {kind}" for kind, count in summary["failed"].items())
-    if failed and len(inputs) == 1:
-        (row,) = read_feedback_rows(out)
-        print(f"no feedback on {row['image']}: {' '.join(row['error'].split())}")
-    else:
+    if arguments.image:
+        _print_rows(read_feedback_rows(out))
+    if len(inputs) > 1:
         print(f"{summary['done']:,} of {summary['inputs']:,} images done{failed and f'; failed:{failed}'}")
         if failed:
             print(f"why, of each: error in {out / TABLE}, or the end of the page")
     print(out / PAGE, flush=True)
     return EXIT_PROBLEMS if failed else 0
+
+
+def _check_sources(arguments: argparse.Namespace) -> None:
+    """Raises ValueError unless there are images with their prompts, a table or a folder."""
+    images = arguments.image
+    given = [name for name in ("csv", "folder") if getattr(arguments, name) is not None]
+    given = ["IMAGE"] * bool(images) + [f"--{name}" for name in given]
+    if len(given) != 1:
+        found = (
+            f"{' and '.join(given)} do not go together; give one" if given else "there is no input; give one"
+        )
+        raise ValueError(f"{found} of IMAGE..., --csv FILE and --folder DIR.")
+    if not images:
+        if arguments.prompt:
+            raise ValueError(
+                "--prompt goes with IMAGE; prompts of many images stand in a table (--csv, --table)."
+            )
+        return
+    for image in images:
+        _check_image(image)
+    if not arguments.prompt:
+        raise ValueError("an image alone does not say what its prompt was; give it: --prompt TEXT")
+    if len(arguments.prompt) not in (1, len(images)):
+        raise ValueError(
+            f"there are {len(images)} images and {len(arguments.prompt)} prompts; give one --prompt for all "
+            "images, or one for each in the same order."
+        )
+
+
+def _check_image(image: str) -> None:
+    from richhf.data.prepare.text_tables import TABLES
+    from richhf.inference.inputs import shortened
+
+    name = shortened(image)
+    if os.path.isdir(image):
+        raise ValueError(f"{name} is a folder, not an image; give it as --folder {name}")
+    if not os.path.isfile(image):  # which takes names of any length
+        raise ValueError(f"there is no file {name}; --folder DIR and --csv FILE take many images")
+    if pathlib.Path(image).suffix.lower() in TABLES:
+        raise ValueError(f"{name} is a table, not an image; give it as --csv {name}")
+    if ".tfrecord" in pathlib.Path(image).name:
+        raise ValueError(f"{name} is a record file, not an image; give it as --folder {name}")
+
+
+def _listed_inputs(arguments: argparse.Namespace) -> "list[Input]":
+    from richhf.inference.inputs import file_input
+    from richhf.inference.listing import find_inputs
+    from richhf.inference.manifest import check_outside
+
+    if arguments.image:
+        prompts = arguments.prompt * (len(arguments.image) if len(arguments.prompt) == 1 else 1)
+        pairs = zip(arguments.image, prompts, strict=True)
+        inputs = [file_input(image, pathlib.Path(image), prompt) for image, prompt in pairs]
+        for one in inputs:
+            if one.failure:
+                raise ValueError(str(one.failure))
+        return inputs
+    columns = {f"{name}_column": getattr(arguments, f"{name}_column") for name in ("id", "image", "prompt")}
+    source = arguments.csv or arguments.folder
+    with _flags_for_settings():
+        check_outside(arguments.out, source)
+        return find_inputs(source, table=arguments.table, **columns, note=print)
+
+
+def _asked_outputs(names: Sequence[str]) -> tuple[str, ...]:
+    """Returns the names of the outputs that were asked for, in the project's order."""
+    from richhf.inference.predictions import asked_outputs
+
+    try:
+        return asked_outputs(names)
+    except ValueError as error:
+        raise ValueError(f"--outputs: {error}") from error
+
+
+def _print_rows(rows: Iterable[Mapping[str, Any]]) -> None:
+    """Prints what was predicted on a few images, a line each."""
+    from richhf.feedback import SCORES
+
+    for row in rows:
+        if row["error"]:
+            print(f"no feedback on {row['image']}: {' '.join(row['error'].split())}")
+            continue
+        parts = [f"{name} {row[name]:.4f}" for name in SCORES if name in row]
+        if row.get("misaligned"):
+            words = [word for word, flag in zip(row["words"], row["misaligned"], strict=True) if flag]
+            parts.append(f"misaligned words: {' '.join(words) or 'none'}")
+        if parts:
+            print(f"{row['image']}: {', '.join(parts)}")
 
 
 def _convert(arguments: argparse.Namespace) -> int:

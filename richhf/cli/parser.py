@@ -5,8 +5,6 @@ import difflib
 from collections.abc import Callable
 from typing import Any
 
-EXIT_PROBLEMS, EXIT_ERROR, EXIT_INTERRUPTED = 1, 2, 130
-
 Run = Callable[[argparse.Namespace], int]
 
 
@@ -23,6 +21,17 @@ class Parser(argparse.ArgumentParser):
         return super().add_argument(*names, **kwargs)
 
 
+class VersionAction(argparse.Action):
+    """Prints the version of the package that is installed, and exits."""
+
+    def __call__(self, parser: argparse.ArgumentParser, *_: object) -> None:
+        """Does so."""
+        import importlib.metadata
+
+        print(f"richhf {importlib.metadata.version('richhf')}")
+        parser.exit()
+
+
 Add = Callable[[str, Run, str], Parser]
 """Adds a subcommand of a name, with what runs it and one sentence of help."""
 
@@ -32,6 +41,10 @@ def parse(parser: Parser, commands: dict[str, Parser], argv: list[str]) -> argpa
     if argv and not argv[0].startswith("-") and argv[0] not in commands:
         parser.error(f"unknown command {argv[0]!r}{nearest(argv[0], list(commands))}")
     arguments, unknown = parser.parse_known_args(argv)
+    if isinstance(getattr(arguments, "image", None), list):
+        # Images that stand between or behind options, which argparse leaves over.
+        arguments.image += [name for name in unknown if not name.startswith("-")]
+        unknown = [name for name in unknown if name.startswith("-")]
     if unknown:
         command = commands[argv[0]]
         name = unknown[0].split("=")[0]

@@ -3,7 +3,8 @@
 import argparse
 import contextlib
 
-from richhf.cli.parser import EXIT_PROBLEMS, Add, count
+from richhf.cli.parser import Add, count
+from richhf.cli.status import EXIT_PROBLEMS
 from richhf.quiet import quiet_import
 
 

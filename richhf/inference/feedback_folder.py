@@ -3,19 +3,26 @@
     OUT/
       index.html       all of it on one page
       feedback.jsonl   one line an input, its columns those of `richhf.inference.shards`
-      maps/            00000000-implausibility.png, 8 bits, 255 is 1.0; .npy: float32; at the image's own size
-      overlays/        00000000-implausibility.png, the map over the image
-      manifest.json    what was asked of what
+      maps/            cat-implausibility.png for cat.png: 8 bits, 255 is 1.0; .npy: float32; the image's size
+      overlays/        cat-implausibility.png, the map over the image
+      manifest.json    what was asked of which model
       summary.json     inputs, done, failed by kind
 
-While it is made there are shards instead of `feedback.jsonl`: what is there stays when the job is stopped,
-and the same job goes on.
+Maps are named after their images; where names would be equal, a checksum makes them different. The row of an
+image in feedback.jsonl says which files are its maps.
+
+While feedback is computed it is kept in shards. If the job is stopped, run it again: it resumes. If inputs
+were added or changed since, only those are computed, and rows of inputs that are gone are removed. Another
+model, other outputs or other map formats are an error: they need a folder of their own.
 """
 
 import contextlib
 import json
 import os
+import shutil
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
 
@@ -29,13 +36,22 @@ from richhf.inference.bulk import FirstFailure, encode_input
 from richhf.inference.encoder import Encoder, Example
 from richhf.inference.feedback_page import write_feedback_page
 from richhf.inference.gallery import GalleryExample
-from richhf.inference.inputs import OF_THE_FILE, Input, describe_inputs
+from richhf.inference.inputs import OF_THE_FILE, Input
+from richhf.inference.known_feedback import MAPS, TABLE, Plan, make_plan, map_columns, map_file
 from richhf.inference.manifest import claim_folder
 from richhf.inference.pictures import MAX_PIXELS, decode_image, quiet_decoding
-from richhf.inference.shards import JSONL, SUMMARY, Row, ShardWriter, read_rows
+from richhf.inference.predictions import asked_outputs
+from richhf.inference.shards import JSONL, SUMMARY, Row, ShardWriter
 
-TABLE, PAGE, MAPS, OVERLAYS = "feedback.jsonl", "index.html", "maps", "overlays"
+PAGE, OVERLAYS = "index.html", "overlays"
+_FORMAT = 2
 Predict = Callable[[Sequence[Example]], Sequence[Feedback]]
+Stage = Callable[[str, int], AbstractContextManager[Callable[[int], Any]]]
+
+
+@contextlib.contextmanager
+def _unseen(name: str, total: int) -> Iterator[Callable[[int], Any]]:
+    yield lambda count: None
 
 
 def write_feedback(
@@ -44,68 +60,96 @@ def write_feedback(
     encoder: Encoder,
     predict: Predict,
     *,
-    kinds: tuple[str, ...],
+    outputs: Sequence[str],
     identity: Mapping[str, Any],
     batch_size: int = 8,
     map_formats: tuple[str, ...] = ("png",),
     page_images: int = 500,
     strict: bool = False,
     model: str = "",
-    on_progress: Callable[[int], Any] = lambda count: None,
+    stage: Stage = _unseen,
+    note: Callable[[str], Any] = lambda text: None,
 ) -> dict[str, Any]:
-    """Writes the folder; one that is begun is gone on with.
+    """Writes the folder, or brings one that is there up to date.
 
     Args:
-      inputs: all of them.
-      out: an empty folder, or one that this began.
-      encoder: makes what the model takes.
-      predict: gives the feedback on up to `batch_size` examples.
-      kinds: kinds of outputs that `predict` gives.
-      identity: what says which model this is; JSON values by name.
-      batch_size: images in a batch, and inputs that are lost if the job is killed.
-      map_formats: of MAP_FORMATS.
-      page_images: how many images the page shows at most.
-      strict: raise at the first input that cannot be used.
-      model: the model's name, for the page.
-      on_progress: called with the number of inputs that were seen to.
+        inputs: all of them.
+        out: an empty folder, or one that this began.
+        encoder: makes what the model takes.
+        predict: gives the feedback on up to `batch_size` examples.
+        outputs: kinds of outputs or names of single ones that `predict` gives.
+        identity: what says which model this is; JSON values by name.
+        batch_size: images in a batch, and inputs that are lost if the job is killed.
+        map_formats: of MAP_FORMATS.
+        page_images: how many images the page shows at most.
+        strict: raise at the first input that cannot be used.
+        model: the model's name, for the page.
+        stage: called with a name and a number of steps; gives a context with what to call with the number of
+            steps that were done. Names are `predict`, in inputs, and `maps and page`, in images.
+        note: called with a line about what was kept, added, changed and removed.
 
     Returns:
-      The content of summary.json.
+        The content of summary.json.
 
     Raises:
-      ValueError: the folder was made from something else, or (strict) an input cannot be used.
-      OSError: the system cannot read or write.
+        ValueError: the folder was made with something else, or (strict) an input cannot be used.
+        OSError: the system cannot read or write.
     """
-    folder = Path(out)
-    settings = {"outputs": kinds, "map_formats": map_formats, "batch_size": batch_size}
-    settings |= {"page_images": page_images}
-    made_from = {"inputs": describe_inputs(inputs), "settings": settings, "model": dict(identity)}
-    claim_folder(folder, made_from)
-    verdicts = bool({"scores", "heatmaps"} & {*kinds})
-    writer = ShardWriter(folder, len(inputs), batch_size, kinds, JSONL, map_formats, verdicts)
-    if not (folder / TABLE).exists():
-        missing = writer.missing()
-        on_progress(len(inputs) - sum(len(writer.indices(shard)) for shard in missing))
-        with quiet_decoding():
-            for shard in missing:
-                _write_shard(shard, inputs, writer, encoder, predict, strict)
-                on_progress(len(writer.indices(shard)))
-        writer.summarise()
-        _gather(folder)
-    for left in folder.glob("shard-*-of-*"):
-        left.unlink()
-    summary, rows = _read_finished(folder, len(inputs), set(writer.columns()))
-    failures = [(row["image"] or row["id"], row["error"]) for row in rows if row["error"]]
-    more = f" The page shows the first {page_images:,}." if summary["done"] > page_images else ""
-    write_feedback_page(
-        folder / PAGE,
-        _examples(folder, inputs, rows, page_images),
-        kinds=kinds,
-        facts=f"{summary['done']:,} of {summary['inputs']:,} images; all values are in {TABLE}.{more}",
-        failures=failures,
-        extra={"model": model, "outputs": ", ".join(kinds)},
+    folder, names = Path(out), asked_outputs(outputs)
+    settings = {"outputs": names, "map_formats": map_formats}
+    claim_folder(folder, {"format": _FORMAT, "settings": settings, "model": dict(identity)})
+    verdicts = bool({*SCORES, *HEATMAPS} & {*names})
+    columns = ShardWriter(folder, 0, 1, names, JSONL, map_formats, verdicts, fingerprints=("",)).columns()
+    plan = make_plan(folder, inputs, columns)
+    if strict:
+        _raise_first_failure(plan)
+    _tell(plan, len(inputs), folder, note)
+    todo = [inputs[index] for index in plan.todo]
+    marks, stems = ([values[index] for index in plan.todo] for values in (plan.fingerprints, plan.stems))
+    size = max(batch_size, 1)
+    writer = ShardWriter(
+        *(folder, len(todo), size, names, JSONL, map_formats, verdicts, plan.tag),
+        stems=stems,
+        fingerprints=marks,
     )
+    if todo:
+        with stage("predict", len(todo)) as advance, quiet_decoding():
+            for shard in range(writer.count):
+                _write_shard(shard, todo, writer, encoder, predict, strict)
+                advance(len(writer.indices(shard)))
+        plan = make_plan(folder, inputs, columns)
+    with writer.explaining():
+        rows = _gather(folder, plan, len(inputs))
+        summary = _summarise(folder, rows)
+    done = summary["done"]
+    more = f" The page shows the first {page_images:,}." if done > page_images else ""
+    drawn = done if {*HEATMAPS} & {*names} else min(done, page_images)
+    with stage("maps and page", drawn) as advance, writer.explaining():
+        write_feedback_page(
+            folder / PAGE,
+            _examples(folder, inputs, rows, page_images, advance),
+            outputs=names,
+            facts=f"{done:,} of {summary['inputs']:,} images; all values are in {TABLE}.{more}",
+            rows=rows,
+            extra={"model": model, "outputs": ", ".join(outputs)},
+        )
     return summary
+
+
+def _raise_first_failure(plan: Plan) -> None:
+    for _, row in sorted(plan.rows.items()):
+        if row["error"]:
+            raise FirstFailure(f"{row['image'] or row['id']}: {row['error']}")
+
+
+def _tell(plan: Plan, count: int, folder: Path, note: Callable[[str], Any]) -> None:
+    """Notes what was found in a folder that is not new."""
+    if plan.damaged:
+        note(f"{folder}: {plan.damaged:,} rows are damaged or lack their maps and are computed again")
+    if plan.rows and (plan.todo or plan.removed):
+        parts = {"new": plan.added, "changed": plan.changed, "gone (their rows are removed)": plan.removed}
+        listed = "".join(f", {number:,} {what}" for what, number in parts.items() if number)
+        note(f"{folder}: {len(plan.rows):,} of {count:,} images have their feedback already{listed}")
 
 
 def _write_shard(
@@ -120,7 +164,7 @@ def _write_shard(
         if isinstance(found, Example):
             examples[index] = found
         elif strict:
-            raise FirstFailure(f"input {index}, {inputs[index].image or inputs[index].id}: {found}")
+            raise FirstFailure(f"{inputs[index].image or inputs[index].id}: {found}")
         else:
             rows[index] = writer.failed(index, inputs[index], found)
     feedback = predict(list(examples.values())) if examples else ()
@@ -136,57 +180,49 @@ def read_feedback_rows(folder: str | os.PathLike) -> Iterator[dict[str, Any]]:
         yield from map(json.loads, lines)
 
 
-def _read_finished(
-    folder: Path, count: int, columns: set[str]
-) -> tuple[dict[str, Any], list[dict[str, Any]]]:
-    """The summary and the table of a folder; that they are whole is not taken for granted."""
-    with _whole(folder, SUMMARY):
-        summary = json.loads((folder / SUMMARY).read_text(encoding="utf-8"))
-        if not isinstance(summary, dict) or not {"inputs", "done", "failed"} <= {*summary}:
-            raise ValueError("it says not how many inputs are done")
-    with _whole(folder, TABLE):
-        rows = list(read_feedback_rows(folder))
-        if len(rows) != count:
-            raise ValueError(f"{len(rows):,} lines, expected {count:,}")
-        for index, row in enumerate(rows):
-            if not isinstance(row, dict) or columns != {*row} or row["index"] != index:
-                raise ValueError(f"line {index + 1} is not the feedback on input {index}")
-    return summary, rows
-
-
-@contextlib.contextmanager
-def _whole(folder: Path, name: str) -> Iterator[None]:
-    """Around what reads a file that is finished: an error then says what is to be done."""
-    try:
-        yield
-    except UNDECODABLE as error:
-        if isinstance(error, OSError) and error.errno not in (None, *OF_THE_FILE):
-            raise
-        missing = isinstance(error, FileNotFoundError)
-        raise ValueError(
-            f"{folder / name} is {'missing' if missing else f'damaged ({reason(error)})'}: remove "
-            f"{folder / TABLE} and run the same command again; it then computes all of it again."
-        ) from error
-
-
-def _gather(folder: Path) -> None:
-    """Makes one table and one folder of maps of the shards; after a kill it can be done again."""
-    for maps in sorted(folder.glob("maps-*-of-*")):
-        (folder / MAPS).mkdir(exist_ok=True)
-        for file in maps.iterdir():
-            file.replace(folder / MAPS / file.name)
-        maps.rmdir()
+def _gather(folder: Path, plan: Plan, count: int) -> list[Row]:
+    """Makes one table and one folder of maps; if it is stopped anywhere, it can be done again."""
+    rows, kept = [], set()
+    for index in range(count):
+        row = plan.rows[index] | {"index": index}
+        for name in map_columns(row):
+            there, file = map_file(folder, row[name]), folder / MAPS / Path(row[name]).name
+            if there != file:
+                file.parent.mkdir(exist_ok=True)
+                there.replace(file)
+            row[name] = f"{MAPS}/{file.name}"
+            kept |= {file.name, f"{file.stem}.png"}
+        rows.append(row)
     with atomic_path(folder / TABLE) as temporary, temporary.open("w", encoding="utf-8") as table:
-        for row in read_rows(folder):
-            for name in (name for name in row if name.endswith(("_png", "_npy")) and row[name]):
-                row[name] = f"{MAPS}/{Path(row[name]).name}"
-            table.write(json.dumps(row, ensure_ascii=False) + "\n")
+        table.writelines(json.dumps(row, ensure_ascii=False) + "\n" for row in rows)
+    for left in folder.glob("shard-*-of-*"):
+        left.unlink()
+    for left in (*folder.glob("maps-*-of-*"), *folder.glob(".shard-*.tmp")):
+        shutil.rmtree(left)
+    for part in (MAPS, OVERLAYS):
+        for left in (folder / part).glob("*"):
+            if left.name not in kept:
+                left.unlink()
+    return rows
+
+
+def _summarise(folder: Path, rows: Sequence[Row]) -> dict[str, Any]:
+    kinds = Counter(row["error_kind"] or "" for row in rows)
+    done = kinds.pop("", 0)
+    summary = {"inputs": len(rows), "done": done, "failed": dict(sorted(kinds.items()))}
+    with atomic_path(folder / SUMMARY) as temporary:
+        temporary.write_text(json.dumps(summary, indent=2) + "\n", encoding="utf-8")
+    return summary
 
 
 def _examples(
-    folder: Path, inputs: Sequence[Input], rows: Sequence[Mapping[str, Any]], most: int
+    folder: Path,
+    inputs: Sequence[Input],
+    rows: Sequence[Mapping[str, Any]],
+    most: int,
+    advance: Callable[[int], Any],
 ) -> Iterator[GalleryExample]:
-    """What the page shows, overlays written on the way, for all inputs."""
+    """Gives what the page shows; writes overlays of all inputs on the way."""
     shown = 0
     for row in (row for row in rows if not row["error"]):
         feedback = _feedback(folder, row)
@@ -195,14 +231,31 @@ def _examples(
         image = Image.fromarray(decode_image(inputs[row["index"]].read(), max_pixels=MAX_PIXELS))
         for name in feedback.heatmaps:
             (folder / OVERLAYS).mkdir(exist_ok=True)
-            path = folder / OVERLAYS / f"{row['index']:08d}-{name}.png"
-            if not path.exists():
+            file = folder / (row.get(f"{name}_png") or row[f"{name}_npy"])
+            path = folder / OVERLAYS / f"{file.stem}.png"
+            # An overlay that is older is of a map that was there before.
+            if not path.exists() or path.stat().st_mtime_ns < file.stat().st_mtime_ns:
                 with atomic_path(path) as temporary:
                     feedback.overlay(name, image).save(temporary, "PNG")
+        advance(1)
         if shown < most:
             shown += 1
             verdicts = {name: row.get(name) for name in VERDICTS}
             yield GalleryExample(image, None, feedback, note=row["id"], verdicts=verdicts)
+
+
+@contextlib.contextmanager
+def _whole(folder: Path, name: str) -> Iterator[None]:
+    """Around what reads a map: an error then says what is to be done."""
+    try:
+        yield
+    except UNDECODABLE as error:
+        if isinstance(error, OSError) and error.errno not in (None, *OF_THE_FILE):
+            raise
+        raise ValueError(
+            f"{folder / name} is damaged ({reason(error)}): remove it and run the same command again; it "
+            "then computes this image's feedback again."
+        ) from error
 
 
 def _feedback(folder: Path, row: Mapping[str, Any]) -> Feedback:

@@ -53,6 +53,79 @@
     show();
   };
 
+  // A cell that a spreadsheet would take for a formula is marked as text.
+  const cell = (value) => {
+    if (value === null || value === undefined) return "";
+    if (typeof value !== "string") return String(value);
+    const text = /^[\s\u0000]*[=+\-@\uff1d\uff0b\uff0d\uff20]|^[\t\r\n]/.test(value) ? `'${value}` : value;
+    return /[",;\r\n\t]|^\s|\s$/.test(text) ? `"${text.replaceAll('"', '""')}"` : text;
+  };
+
+  const csv = document.getElementById("csv");
+  csv.hidden = false;
+  csv.addEventListener("click", () => {
+    const rows = JSON.parse(document.getElementById("rows").textContent);
+    const text = rows.map((row) => `${row.map(cell).join(",")}\r\n`).join("");
+    const link = document.createElement("a");
+    // The mark in front tells spreadsheets that this is UTF-8.
+    link.href = URL.createObjectURL(new Blob(["\ufeff", text], { type: "text/csv;charset=utf-8" }));
+    link.download = "feedback.csv";
+    document.body.append(link);
+    link.click();
+    link.remove();
+    setTimeout(() => URL.revokeObjectURL(link.href), 60000);
+  });
+
+  const large = document.createElement("dialog");
+  large.className = "large";
+  large.innerHTML = '<div class="view"></div><p class="about" aria-live="polite"></p><div class="choose">'
+    + '<button type="button" value="-1">\u2190 Previous</button>'
+    + '<button type="button" value="1">Next \u2192</button>'
+    + '<button type="button" value="0">Close</button></div>';
+  document.body.append(large);
+  let current = null;
+
+  const enlarge = (figure) => {
+    const card = figure.closest(".example");
+    const frame = figure.closest(".panels").cloneNode(false);
+    const copy = figure.cloneNode(true);
+    ["role", "tabindex", "aria-label", "aria-haspopup"].forEach((name) => copy.removeAttribute(name));
+    frame.append(copy);
+    current = figure;
+    large.querySelector(".view").replaceChildren(frame);
+    large.querySelector(".about").textContent = card.querySelector(".note")?.textContent ?? "";
+    large.setAttribute("aria-label", figure.getAttribute("aria-label"));
+    if (!large.open) large.showModal();
+  };
+
+  const step = (by) => {
+    const figures = [...cards.querySelectorAll(".example:not([hidden]) .panels figure")];
+    enlarge(figures[(figures.indexOf(current) + by + figures.length) % figures.length]);
+  };
+
+  cards.querySelectorAll(".panels figure").forEach((figure) => {
+    figure.tabIndex = 0;
+    figure.setAttribute("role", "button");
+    figure.setAttribute("aria-haspopup", "dialog");
+    figure.setAttribute("aria-label", `Enlarge: ${figure.querySelector("img").alt}`);
+    figure.addEventListener("click", () => enlarge(figure));
+    figure.addEventListener("keydown", (event) => {
+      if (event.key !== "Enter" && event.key !== " ") return;
+      event.preventDefault();
+      enlarge(figure);
+    });
+  });
+  large.addEventListener("click", (event) => {
+    const by = event.target.closest("button")?.value;
+    if (by && by !== "0") step(Number(by));
+    else if (by === "0" || event.target === large) large.close();
+  });
+  large.addEventListener("keydown", (event) => {
+    const by = { ArrowLeft: -1, ArrowRight: 1 }[event.key];
+    if (by) step(by);
+  });
+  large.addEventListener("close", () => current?.focus());
+
   controls.forEach((control) => control.addEventListener("input", () => {
     show();
     remember();

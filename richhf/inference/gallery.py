@@ -130,12 +130,14 @@ def _stage(feedback: Feedback, name: str, who: str) -> str:
 def _score(name: str, truth: Feedback | None, predicted: Feedback) -> str:
     value, true = predicted.scores[name], truth.scores.get(name) if truth is not None else None
     tick = f'<i class="tick" style="--v:{100 * true:.1f}%"></i>' if true is not None else ""
-    label = f"{name}: predicted {number(value, 2)}, true {number(true, 2)}"
+    digits = 4 if true is None else 2
+    label = f"{name}: predicted {number(value, digits)}"
+    label += f", true {number(true, 2)}" if true is not None else ""
     shown = f"<small>true {number(true, 2)}</small>" if true is not None else ""
     return (
         f'<div class="score"><span class="name">{name}</span><span class="track" role="img" '
         f'aria-label="{label}"><i class="bar" style="--v:{100 * value:.1f}%"></i>{tick}</span>'
-        f'<span class="value"><b>{number(value, 2)}</b> {shown}</span></div>'
+        f'<span class="value"><b>{number(value, digits)}</b> {shown}</span></div>'
     )
 
 

@@ -106,12 +106,21 @@ def describe_inputs(inputs: Sequence[Input]) -> dict[str, Any]:
     """
     digest = hashlib.sha256()
     for one in inputs:
-        failure = one.failure and one.failure.kind.value
-        fields = (one.id, one.image, one.prompt, one.size, one.modified, failure)
-        digest.update(repr(fields).encode(errors="backslashreplace"))
+        digest.update(_described(one))
     latest = max((one.modified for one in inputs), default=-1)
     time = datetime.datetime.fromtimestamp(latest / 1e9, datetime.UTC).isoformat(timespec="seconds")
     return {"count": len(inputs), "fingerprint": digest.hexdigest(), "last_change": time}
+
+
+def fingerprint(one: Input) -> str:
+    """Returns a checksum of one input, 32 hexadecimal digits; of what `describe_inputs` looks at."""
+    return hashlib.sha256(_described(one)).hexdigest()[:32]
+
+
+def _described(one: Input) -> bytes:
+    failure = one.failure and one.failure.kind.value
+    fields = (one.id, one.image, one.prompt, one.size, one.modified, failure)
+    return repr(fields).encode(errors="backslashreplace")
 
 
 def shortened(name: str, most: int = 200) -> str:

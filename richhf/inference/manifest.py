@@ -4,6 +4,7 @@ import dataclasses
 import hashlib
 import json
 import os
+import tempfile
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,7 @@ import jax
 import numpy as np
 
 from richhf.atomic import atomic_path
+from richhf.inference.inputs import shortened
 
 MANIFEST = "manifest.json"
 _LISTED = 8
@@ -39,17 +41,35 @@ def claim_folder(folder: str | os.PathLike, manifest: Mapping[str, Any], *, writ
         return True
     if not write:
         return False
-    if folder.exists():
-        if not folder.is_dir():
-            raise ValueError(f"{folder} is a file; expected the folder to write to (OUTPUT_DIR).")
-        if others := sorted(one.name for one in folder.iterdir() if not one.name.startswith(f".{MANIFEST}")):
-            raise ValueError(
-                f"{folder} holds {others[0]!r} and no {MANIFEST}: expected an empty folder, or one that this "
-                "command began (OUTPUT_DIR)."
-            )
+    check_writable(folder)
+    if others := sorted(one.name for one in folder.iterdir() if not one.name.startswith(f".{MANIFEST}")):
+        raise ValueError(
+            f"{folder} holds {others[0]!r} and no {MANIFEST}: expected an empty folder, or one that this "
+            "command began (OUTPUT_DIR)."
+        )
     with atomic_path(path) as temporary:
         temporary.write_text(json.dumps(manifest, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
     return True
+
+
+def check_writable(folder: str | os.PathLike) -> None:
+    """Makes a folder if need be, and raises ValueError where that or writing to it fails."""
+    folder = Path(folder)
+    try:
+        places = (folder, *folder.parents)
+        in_the_way = next((place for place in places if place.exists() and not place.is_dir()), None)
+        if in_the_way is None:
+            folder.mkdir(parents=True, exist_ok=True)
+            with tempfile.TemporaryFile(dir=folder) as probe:
+                probe.write(bytes(4096))
+            return
+        why = f"{in_the_way} is a file"
+    except (OSError, ValueError) as error:  # ValueError: a null byte
+        why = getattr(error, "strerror", None) or str(error)
+    raise ValueError(
+        f"OUTPUT_DIR, {shortened(str(folder))}, cannot be written to: {why}. Give a folder, new or not, in a "
+        "place that has free space and where you have permission to write."
+    )
 
 
 def check_outside(folder: str | os.PathLike, source: str | os.PathLike) -> None:
@@ -90,13 +110,15 @@ def _check_same(path: Path, manifest: Mapping[str, Any]) -> None:
     now = _flat(json.loads(json.dumps(manifest)))
     names = [name for name in {**now, **there} if _shown(there, name) != _shown(now, name)]
     others = [name for name in names if not name.startswith(_INPUTS)]
+    if not any(name.startswith(_INPUTS) for name in now):  # It may have any inputs.
+        names = others
     differences = [f"{name}: there {_shown(there, name):.60}, now {_shown(now, name):.60}" for name in others]
     if names != others:
         inputs = _told_inputs(there, now)
         if not others:
             raise ValueError(
-                f"{path.parent} was made from other inputs: {inputs}. Take another OUTPUT_DIR, or an empty "
-                "one."
+                f"{path.parent} was made from other inputs: {inputs}. Its shards are numbered by input and "
+                "serve one list of inputs only. Take another OUTPUT_DIR, or an empty one."
             )
         differences = [f"inputs: {inputs}", *differences]
     if differences:

@@ -25,6 +25,7 @@ Two jobs may write the same shard; each does so in a folder of its own, and the 
 | `misaligned` | list of bool | for each word, whether the image does not show it |
 | `word_confidences` | list of float32 | for each word, how likely that is; null: unknown, or not asked for |
 | `has_artifact`, `has_misalignment` | bool | by the model's thresholds; null where it has none that decides |
+| `fingerprint` | string | checksum of the input; `richhf predict` alone writes it |
 | `error_kind`, `error` | string | null where there is feedback; else all outputs are null |
 
 Columns of outputs that were not asked for are absent. Verdicts are what `richhf predict` writes where scores
@@ -48,6 +49,7 @@ from PIL import Image
 from richhf.atomic import atomic_path
 from richhf.feedback import HEATMAPS, KEYWORDS, SCORES, VERDICTS, Feedback
 from richhf.inference.inputs import Failure, Input
+from richhf.inference.predictions import asked_outputs
 from richhf.models.choices import check_choice
 
 PARQUET, JSONL = FORMATS = ("parquet", "jsonl")
@@ -65,10 +67,13 @@ class ShardWriter:
       folder: the output folder.
       num_inputs: of all shards.
       shard_size: inputs of a shard; the last one may have fewer.
-      kinds: kinds of outputs, of `KINDS`.
+      kinds: kinds of outputs, of `KINDS`, or names of single ones.
       format: of tables, of FORMATS.
       map_formats: of MAP_FORMATS.
       verdicts: whether rows have `has_artifact` and `has_misalignment`.
+      tag: in the names of shards, where a folder holds those of several lists of inputs.
+      stems: names of each input's maps; absent: its index in eight digits.
+      fingerprints: of each input (`inputs.fingerprint`), for a column of that name; absent: no such column.
       mark: in the names of what is not complete yet: another job's is another.
     """
 
@@ -79,6 +84,9 @@ class ShardWriter:
     format: str = PARQUET
     map_formats: tuple[str, ...] = ("png",)
     verdicts: bool = False
+    tag: str = ""
+    stems: Sequence[str] = ()
+    fingerprints: Sequence[str] = ()
     mark: str = dataclasses.field(default_factory=lambda: uuid.uuid4().hex[:8])
 
     def __post_init__(self):
@@ -115,14 +123,16 @@ class ShardWriter:
         """Names and types of a row's values, in order."""
         columns = {"index": "int64", "id": "string", "image": "string", "prompt": "string"}
         columns |= {"width": "int32", "height": "int32", "words": "strings", "covered": "bools"}
-        if "scores" in self.kinds:
-            columns |= dict.fromkeys(SCORES, "float32")
-        if "heatmaps" in self.kinds:
-            columns |= {f"{name}_{end}": "string" for end in self.map_formats for name in HEATMAPS}
-        if KEYWORDS in self.kinds:
+        outputs = asked_outputs(self.kinds)
+        columns |= {name: "float32" for name in SCORES if name in outputs}
+        maps = [name for name in HEATMAPS if name in outputs]
+        columns |= {f"{name}_{end}": "string" for end in self.map_formats for name in maps}
+        if KEYWORDS in outputs:
             columns |= {KEYWORDS: "string", "misaligned": "bools", "word_confidences": "floats"}
         if self.verdicts:
             columns |= dict.fromkeys(VERDICTS, "bool_")
+        if self.fingerprints:
+            columns["fingerprint"] = "string"
         return columns | {"error_kind": "string", "error": "string"}
 
     def begin(self, shard: int) -> None:
@@ -142,7 +152,7 @@ class ShardWriter:
         shard = index // self.shard_size
         for name, values in feedback.heatmaps.items():
             for end in self.map_formats:
-                file = f"{index:08d}-{name}.{end}"
+                file = f"{self.stems[index] if self.stems else f'{index:08d}'}-{name}.{end}"
                 _write_map(self._temporary(shard) / _MAPS / file, values)
                 row[f"{name}_{end}"] = f"{self._maps(shard).name}/{file}"
         if feedback.keywords_text is not None:
@@ -164,7 +174,7 @@ class ShardWriter:
         if not self.is_there(shard):
             if self._maps(shard).exists():  # a killed job's, without a table
                 self._maps(shard).replace(temporary / "old")
-            if "heatmaps" in self.kinds:
+            if {*HEATMAPS} & {*asked_outputs(self.kinds)}:
                 (temporary / _MAPS).replace(self._maps(shard))
             table.replace(self.table(shard))
         shutil.rmtree(temporary)
@@ -205,13 +215,14 @@ class ShardWriter:
             yield
         except OSError as error:
             raise OSError(
-                f"{self.folder} could not be written to: {error}\nShards that are there are "
-                "intact. Free space, then run the same command again to go on."
+                f"{self.folder} could not be written to: {error}\nWhat is complete stays. Free space or set "
+                "permissions, then run the same command again to resume."
             ) from error
 
     def _row(self, index: int, one: Input) -> Row:
         texts = {"id": one.id, "image": one.image, "prompt": one.prompt}
-        return dict.fromkeys(self.columns()) | {"index": index, **{k: printable(v) for k, v in texts.items()}}
+        row = dict.fromkeys(self.columns()) | {"index": index, **{k: printable(v) for k, v in texts.items()}}
+        return row | ({"fingerprint": self.fingerprints[index]} if self.fingerprints else {})
 
     def _temporary(self, shard: int) -> Path:
         return self.folder / f".shard-{self._number(shard)}.{self.mark}.tmp"
@@ -220,7 +231,7 @@ class ShardWriter:
         return self.folder / f"maps-{self._number(shard)}"
 
     def _number(self, shard: int) -> str:
-        return f"{shard:05d}-of-{self.count:05d}"
+        return f"{self.tag}{shard:05d}-of-{self.count:05d}"
 
 
 def read_rows(folder: str | os.PathLike) -> Iterator[Row]:

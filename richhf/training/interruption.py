@@ -30,6 +30,7 @@ class SignalWatch:
 
     def __init__(self):
         self.received: int | None = None
+        self._noted = False
         self._before: dict[int, object] = {}
 
     def ask_to_stop(self, step: int) -> bool:
@@ -51,7 +52,12 @@ class SignalWatch:
 
     def _note(self, signum, frame):
         del frame
-        self._restore()
+        if self._noted:
+            # The handlers stay until here: `richhf.interruption` must not take the first signal for its own.
+            self._restore()
+            os.kill(os.getpid(), signum)
+            return
+        self._noted = True
         several = jax.process_count() > 1
         if several:
             os.kill(os.getpid(), signal.SIGTERM)

@@ -1,3 +1,7 @@
+import csv
+import html
+import io
+import json
 import re
 import shutil
 import subprocess
@@ -6,12 +10,11 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from richhf.feedback import HEATMAPS, SCORES, Feedback
+from richhf.feedback import HEATMAPS, OUTPUTS, SCORES, Feedback
 from richhf.inference.feedback_page import write_feedback_page
 from richhf.inference.gallery import GalleryExample
 
 CHROMIUM = shutil.which("chromium") or shutil.which("google-chrome")
-KINDS = ("scores", "heatmaps", "keywords")
 # plausibility of each, in the order given; names are the notes on their cards
 PLAUSIBILITY = {"one": 0.5, "two": 0.9, "three": 0.1}
 
@@ -34,15 +37,30 @@ def page(tmp_path):
             verdicts = {"has_artifact": i > 0, "has_misalignment": i > 1}
             yield GalleryExample(image, None, feedback, note=name, verdicts=verdicts)
 
-    failures = [("broken<.png", "undecodable image")]
-    return write_feedback_page(tmp_path / "index.html", examples(), kinds=KINDS, failures=failures)
+    return write_feedback_page(tmp_path / "index.html", examples(), outputs=OUTPUTS, rows=table())
+
+
+PROMPTS = ['=HYPERLINK("x"), 1', "日本 <b>red</b>;\ncat", "-1+1", "a cat"]
+
+
+def table():
+    """A row for each card, and two of images without feedback."""
+    rows = []
+    for i, (prompt, score) in enumerate(zip(PROMPTS, [*PLAUSIBILITY.values(), None], strict=True)):
+        row = {"id": f"</script>{i}", "image": f"{i}.png", "prompt": prompt, "width": 32, "height": 24}
+        row |= dict.fromkeys(SCORES, None if score is None else 0.5) | {"plausibility": score}
+        row |= {"has_artifact": None if score is None else i > 0, "has_misalignment": None}
+        row |= {"words": ["a", "cat"], "misaligned": [False, i == 1], "error": None}
+        rows.append(row)
+    rows[-1] |= {"error": "undecodable image", "image": "zbad<.png", "misaligned": None, "words": None}
+    return rows
 
 
 def test_the_page_needs_nothing_else_and_escapes_what_it_is_given(page):
     text = page.read_text()
     assert text.count("<article") == len(PLAUSIBILITY)
     assert "<b>red</b>" not in text
-    assert "broken&lt;.png" in text
+    assert "zbad&lt;.png" in text
     assert text.count('title="not covered by the feedback">number</span>') == 1
     found = ["Found: nothing", "Found: artifact", "Found: artifact, misalignment"]
     assert re.findall(r"<p class=found>([^<]*)</p>", text) == found
@@ -99,3 +117,66 @@ def test_the_maps_fade(browse, tmp_path):
         pixels = np.asarray(Image.open(picture).convert("RGB"), np.float32)
         colour[opacity] = float(np.ptp(pixels, axis=-1).mean())
     assert colour[100] > 1.2 * colour[0] > 0
+
+
+DRIVE = """
+<script>
+URL.createObjectURL = (blob) => { blob.arrayBuffer().then((bytes) => {
+  const codes = [...new Uint8Array(bytes)].map((code) => code.toString(16).padStart(2, "0")).join("");
+  const found = document.createElement("pre");
+  found.id = "bytes";
+  found.textContent = codes;
+  document.body.append(found);
+}); return "#"; };
+document.getElementById("csv").click();
+const dialog = document.querySelector("dialog");
+const press = (target, key) => target.dispatchEvent(new KeyboardEvent("keydown", { key, bubbles: true }));
+const seen = [dialog.open];
+press(document.querySelector(".example:not([hidden]) figure"), "Enter");
+seen.push(dialog.open, dialog.querySelector("figcaption").textContent, dialog.textContent.includes("one"));
+press(dialog, "ArrowRight");
+seen.push(dialog.querySelector("figcaption").textContent);
+press(dialog, "ArrowLeft");
+press(dialog, "ArrowLeft");
+seen.push(dialog.querySelector(".about").textContent);
+dialog.querySelector("button[value='0']").click();
+seen.push(dialog.open);
+const told = document.createElement("pre");
+told.id = "seen";
+told.textContent = JSON.stringify(seen);
+document.body.append(told);
+</script>
+"""
+
+
+def test_enlargement_and_the_table_that_the_page_saves(browse, page):
+    page.write_text(page.read_text(encoding="utf-8") + DRIVE, encoding="utf-8")
+    document = browse("", "--dump-dom")
+    (seen,) = re.findall(r'<pre id="seen">(.*?)</pre>', document)
+    assert json.loads(html.unescape(seen)) == [
+        *(False, True, "Image", True),
+        *("Implausibility predicted", "three", False),
+    ]
+    (codes,) = re.findall(r'<pre id="bytes">(.*?)</pre>', document)
+    content = bytes.fromhex(codes)
+    assert content.startswith(b"\xef\xbb\xbfid,image,prompt,")
+    rows = list(csv.DictReader(io.StringIO(content.decode("utf-8-sig"), newline="")))
+    expected = ['\'=HYPERLINK("x"), 1', PROMPTS[1], "'-1+1", "a cat"]
+    assert [row["prompt"] for row in rows] == expected
+    assert [row["plausibility"] for row in rows] == ["0.5", "0.9", "0.1", ""]
+    assert [row["has_artifact"] for row in rows] == ["false", "true", "true", ""]
+    assert [row["misaligned_words"] for row in rows] == ["", "cat", "", ""]
+    assert (rows[-1]["id"], rows[-1]["image"]) == ("</script>3", "zbad<.png")
+
+
+def test_the_summary_counts_and_names_of_files_are_as_they_are(page):
+    text = page.read_text(encoding="utf-8")
+    facts = {"with feedback": "3", "without feedback": "1", "with artifact found": "2 of 3"}
+    facts["with misaligned words"] = "1"
+    for name, value in facts.items():
+        assert f"<b>{value}</b> <span>{name}</span>" in text
+    assert "median .5000, from .1000 to .9000" in text
+    assert "misalignment found" not in text  # no verdict was given
+    # What is upper case by style elsewhere is a file's name there.
+    assert '<dl class="files"><dt>zbad&lt;.png</dt>' in text
+    assert not re.search(r"(?<!\(\.files\) )\bdt::first-letter", text)

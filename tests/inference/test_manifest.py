@@ -4,7 +4,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from richhf.inference.manifest import claim_folder, describe, weights_digest
+from richhf.inference.manifest import check_writable, claim_folder, describe, weights_digest
 
 MADE = {"inputs": {"count": 3}, "settings": {"outputs": ("scores",), "names": {"é": None}}}
 
@@ -39,20 +39,44 @@ def test_other_inputs_are_told_without_checksums(tmp_path):
         claim_folder(tmp_path, MADE | {"inputs": changed})
     assert str(caught.value).endswith(
         "images or prompts were added, removed or changed since (the latest at 2026-02-03T04:05:06+00:00). "
+        "Its shards are numbered by input and serve one list of inputs only. "
         "Take another OUTPUT_DIR, or an empty one."
     )
+
+
+def test_a_job_that_takes_any_inputs_is_told_of_its_settings_alone(tmp_path):
+    claim_folder(tmp_path, MADE)
+    with pytest.raises(ValueError, match="something else") as caught:
+        claim_folder(tmp_path, {"format": 2, "settings": MADE["settings"]})
+    assert str(caught.value).splitlines()[1:-1] == ["  format: there nothing, now 2"]
 
 
 def test_a_folder_of_other_things_is_left_alone(tmp_path):
     (tmp_path / "thesis.tex").write_text("")
     with pytest.raises(ValueError, match=r"holds 'thesis\.tex' and no manifest\.json"):
         claim_folder(tmp_path, MADE)
-    with pytest.raises(ValueError, match="is a file"):
+    with pytest.raises(ValueError, match=r"cannot be written to: .*thesis\.tex is a file\. Give"):
         claim_folder(tmp_path / "thesis.tex", MADE)
     for text, why in (("{", "Expecting"), ("[1]", "it holds a list, expected settings by name")):
         (tmp_path / "manifest.json").write_text(text)
         with pytest.raises(ValueError, match=f"cannot be read .*{why}"):
             claim_folder(tmp_path, MADE)
+
+
+@pytest.mark.parametrize(
+    ("name", "why"),
+    [
+        ("/proc/x", "No such file or directory"),
+        ("/sys/x/y", "not permitted|Permission denied|Read-only"),
+        ("{}/file/out", "file is a file"),
+        ("{}/" + "x" * 300, "File name too long"),
+        ("{}/\0", "null"),
+    ],
+)
+def test_a_folder_that_cannot_be_written_to(tmp_path, name, why):
+    (tmp_path / "file").touch()
+    with pytest.raises(ValueError, match=rf"OUTPUT_DIR, .*, cannot be written to: .*({why}).* Give a folder"):
+        check_writable(name.format(tmp_path))
 
 
 def test_configurations_are_described_by_name():

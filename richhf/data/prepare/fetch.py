@@ -5,7 +5,6 @@ import contextlib
 import dataclasses
 import functools
 import hashlib
-import multiprocessing
 import multiprocessing.synchronize
 import pathlib
 from collections.abc import Callable, Generator, Sequence
@@ -17,7 +16,7 @@ from richhf.data.prepare.images import UnusableImage, check_image
 from richhf.data.prepare.problems import Kind, Note, Problem
 from richhf.data.prepare.source import Item, Piece, Source
 from richhf.data.prepare.spool import PieceWriter, Spool, write_piece
-from richhf.data.workers import starting_workers
+from richhf.data.workers import starting_workers, worker_context
 
 
 @dataclasses.dataclass(frozen=True)
@@ -141,7 +140,7 @@ def _fetch_here(job: Job, todo: Sequence[Piece], workers: int) -> Generator[Piec
 
 def _fetch_in_processes(job: Job, todo: Sequence[Piece], workers: int) -> Generator[Piece, None, None]:
     """Yields pieces as they are done."""
-    context = multiprocessing.get_context("spawn")
+    context = worker_context()
     stop = context.Event()
     workers = min(workers, len(todo))
     with concurrent.futures.ProcessPoolExecutor(workers, context, _start_worker, (job, stop)) as executor:

@@ -9,7 +9,6 @@ OUT/vocabulary.model  OUT/lexicon.json  OUT/dataset_info.json
 import concurrent.futures
 import itertools
 import json
-import multiprocessing
 import multiprocessing.synchronize
 import os
 import pathlib
@@ -26,7 +25,7 @@ from richhf.data.synthetic.concepts import lexicon
 from richhf.data.synthetic.sample import Sample, make_sample, pool
 from richhf.data.synthetic.statistics import Summary, dataset_statistics
 from richhf.data.synthetic.vocabulary import train_vocabulary
-from richhf.data.workers import starting_workers
+from richhf.data.workers import starting_workers, worker_context
 from richhf.feedback import SPLITS
 
 SHARD = 250
@@ -140,7 +139,7 @@ def _make_shards(
                     bar.update()
                 write_shard(out, shard, samples)
             return
-        context = multiprocessing.get_context("spawn")
+        context = worker_context()
         stop = context.Event()
         with concurrent.futures.ProcessPoolExecutor(workers, context, _heed, (stop,)) as executor:
             try:

@@ -111,7 +111,7 @@ sys.exit(main())
         check=False,
     )
     assert result.returncode == 130
-    assert result.stderr.endswith("richhf: interrupted; run the same command again and it goes on\n")
+    assert result.stderr.endswith("richhf: interrupted; run the same command again to resume\n")
     assert "Traceback" not in result.stderr
     assert list((out / ".spool").glob("*.json"))
     assert not is_complete(out)
