@@ -3,10 +3,10 @@
     MODEL_DIR/checkpoints/<step>/{params,ema_params,opt_state,iterator,run,metrics}/, digests.json
 
 `run` holds counters.json and the files that a job keeps with each checkpoint (config.gin), `metrics` what the
-evaluation of that step gave, digests.json the digests of all these files (`richhf.training.digests`). Files are written while training goes on: arrays are copied to the host first
-(on CPU devices Orbax holds the buffers themselves, which JAX then copies instead of donating them), and a
-folder gets its name when all is written. An interrupted save leaves only a temporary folder, which the next
-start removes.
+evaluation of that step gave, digests.json the digests of all these files (`richhf.training.digests`). Files
+are written while training goes on: arrays are copied to the host first (on CPU devices Orbax holds the
+buffers themselves, which JAX then copies instead of donating them), and a folder gets its name when all is
+written. An interrupted save leaves only a temporary folder, which the next start removes.
 """
 
 import contextlib
@@ -181,8 +181,9 @@ class Checkpoints:
         if damaged:
             step, damage = damaged[-1]
             raise DamagedError(
-                f"no checkpoint under {self._folder} can be read (tried steps {[step for step, _ in damaged]}); "
-                f"step {step}: {one_line(damage)}. Move that folder away to start again."
+                f"no checkpoint under {self._folder} can be read (tried steps "
+                f"{[tried for tried, _ in damaged]}); step {step}: {one_line(damage)}. Move that folder away "
+                "to start again."
             ) from damage
         return None
 
@@ -236,8 +237,8 @@ class Checkpoints:
     def _not_written(self, error: Exception) -> OSError:
         there = [step for step in steps_in(self._folder) if step != self._written]
         return OSError(
-            f"the checkpoint of step {self._written} could not be written to {self._folder}: {one_line(error)} "
-            f"Earlier checkpoints are intact: {there or 'none'}. Free space or choose "
+            f"the checkpoint of step {self._written} could not be written to {self._folder}: "
+            f"{one_line(error)} Earlier checkpoints are intact: {there or 'none'}. Free space or choose "
             "another folder, then run the same command again to go on."
         )
 
@@ -286,6 +287,19 @@ def check_metrics(folder: Path) -> None:
     # Digests that cannot be read say nothing of the metrics; `restore` finds them.
     with contextlib.suppress(DamagedDigestsError):
         check_digests(folder, (file.parent.name,))
+
+
+def find_undamaged(model_dir: str | os.PathLike) -> tuple[Path | None, list[int]]:
+    """The folder of the latest checkpoint whose digests are right, and the damaged steps after it."""
+    folder, damaged = Path(model_dir).absolute() / SUBFOLDER, []
+    for step in reversed(steps_in(folder)):
+        try:
+            check_digests(folder / str(step), ITEMS)
+        except DamagedError:
+            damaged.append(step)
+        else:
+            return folder / str(step), damaged
+    return None, damaged
 
 
 def check_fits(folder: Path, target: TrainState) -> None:

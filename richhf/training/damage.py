@@ -17,10 +17,10 @@ def is_damage(error: BaseException) -> bool:
     """Whether an error in reading a checkpoint comes from what is in it.
 
     Missing files raise FileNotFoundError; files cut short ValueErrors, of JSON or of TensorStore; a name that
-    is not in a file KeyError. Orbax wraps some of them in a bare Exception, and what fails at once comes as a
-    group: such an error is judged by its cause. No permission, no memory, a failing disk or another model
-    anywhere among the causes is no damage, nor is any other error, which may be of a bug or of another version
-    of Orbax.
+    is not in a file KeyError. Orbax wraps some of them in a bare Exception, and errors of several reads come
+    as a group: these are judged by their causes. Missing permission, no memory, a failing disk or another
+    model anywhere among the causes is not damage. Neither is any other error: a bug or another version of
+    Orbax may raise it.
     """
     return not any(map(_is_other, _causes(error))) and _is_from_files(error)
 

@@ -1,8 +1,8 @@
 """Digests of a checkpoint's files, written with them: damage is found before anything is read from them.
 
-Orbax and TensorStore check the sizes and indices of what they read, not the values of arrays: a flipped bit in
-an array's file is read as another value. `digests.json` in a step's folder holds the SHA-256 of every file of
-the items beside it.
+Orbax and TensorStore check the sizes and indices of what they read, not the values of arrays: a flipped bit
+in an array's file is read as another value. `digests.json` in a step's folder holds the SHA-256 of every file
+of the items beside it.
 """
 
 import concurrent.futures

@@ -35,10 +35,12 @@ def restore_params(
     """
     folder = find_checkpoint(checkpoint, step)
     with explained_damage(folder):
-        # The moving average is missed by its digests where its folder is missing.
-        check_digests(folder, ("ema_params" if ema else "params",))
-        name = "ema_params" if ema and (folder / "ema_params").exists() else "params"
+        name = "ema_params" if ema else "params"
+        # Raises too if the moving average was written and its folder is missing.
         check_digests(folder, (name,))
+        if not (folder / name).exists():
+            name = "params"
+            check_digests(folder, (name,))
         shapes = saved_shapes(folder / name)
         arguments = jax.tree.map(lambda _: ocp.RestoreArgs(restore_type=np.ndarray), shapes)
         request = ocp.args.PyTreeRestore(restore_args=arguments)
@@ -63,10 +65,13 @@ def explained_damage(folder: Path) -> Iterator[None]:
         if not is_damage(error) or (has_digests(folder) and not isinstance(error, DamagedError)):
             raise
         others = [str(step) for step in steps_in(folder.parent) if step != int(folder.name)]
+        hint = (
+            f"Use another step (there are {', '.join(others)}), or run launch.train again, which resumes "
+            "from the checkpoint before."
+        )
         raise DamagedError(
-            f"the checkpoint of step {folder.name} in {folder.parent} is damaged: {one_line(error)}. Use another "
-            f"step (found: {', '.join(others) or 'none'}), or run launch.train again, which resumes from the "
-            "checkpoint before."
+            f"the checkpoint of step {folder.name} in {folder.parent} is damaged: {one_line(error)}. "
+            f"{hint if others else 'There is no other checkpoint.'}"
         ) from error
 
 

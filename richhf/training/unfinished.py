@@ -10,10 +10,10 @@ CLOSED = "Event loop is closed"
 def ignore_unfinished() -> None:
     """Keeps back the tracebacks of reads and writes that Orbax leaves unfinished; called once or more.
 
-    Orbax reads and writes arrays in an event loop of its own. Where one fails, it raises that error and closes
-    the loop without waiting for the others. When TensorStore finishes those, it finds the loop closed, and when
-    Python collects their coroutines, they raise again: `sys.unraisablehook` would print pages, of an error that
-    has been raised already.
+    Orbax reads and writes arrays in an event loop of its own. If one fails, it raises that error and closes
+    the loop without waiting for the others. When TensorStore finishes these, the loop is closed, and when
+    Python collects their coroutines, they raise again. `sys.unraisablehook` would print pages about an error
+    that has been raised already.
     """
     previous = sys.unraisablehook
     if isinstance(previous, _Hook):
