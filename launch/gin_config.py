@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 import gin
+from launch.gin_sources import where_from
 
 CONFIG_FILE = "config.gin"
 AS_TRAINED = ("SEE_PROMPT", "SCAN_LAYERS")
@@ -137,10 +138,8 @@ def load(flags: Flags, parameters: Mapping[str, Callable[..., Any]], unread: Seq
         gin.bind_parameter(f"{name}/macro.value", None)
     if missing := sorted({*undefined, *unset} - {*unread}):
         raise ConfigError(
-            f"{', '.join(missing)} {'has' if len(missing) == 1 else 'have'} no value. Set each in a gin "
-            "file or as "
-            f"--gin.{missing[0]}=VALUE (MODEL comes from gin/models/*.gin, DATA_DIR and lengths from "
-            "gin/data/*.gin)."
+            f"{', '.join(missing)} {'has' if len(missing) == 1 else 'have'} no value. To give "
+            f"{'it' if len(missing) == 1 else 'them'}, {where_from(missing)}."
         )
     with _explained(parameters):
         gin.finalize()
