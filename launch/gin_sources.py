@@ -34,7 +34,7 @@ def how_to_configure(job: str, macros: Sequence[str]) -> str:
     """
     files = [file for file in _files("runs") if re.search(rf"^(\w+\.)?{job}\.", _text(file), re.MULTILINE)]
     # A file that others include comes first.
-    files.sort(key=lambda file: (_text(file).count("include "), file.stem not in job, file.stem != "train"))
+    files.sort(key=lambda file: (file.stem not in job, file.stem != "train", _text(file).count("include ")))
     if not files:
         return ""
     before = [FOLDER / "runs" / name for name in BEFORE.get(files[0].name, ())]

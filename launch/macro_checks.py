@@ -15,6 +15,8 @@ from typing import Any
 import gin
 from launch.gin_config import ConfigError, is_required, macros, near
 from richhf.models import RichFeedbackModel
+from richhf.models.choices import check_choice
+from richhf.models.rahf import BLOCKS, NO_REMAT
 
 MACRO = "gin.macro"
 UNCHECKED = object()
@@ -46,6 +48,8 @@ LEAST = {
     ),
 }
 """The least value of each macro that holds numbers."""
+CHOICES = {"BEST_MODE": ("min", "max"), "REMAT": (NO_REMAT, BLOCKS)}
+"""The values of each macro that holds one of a few names."""
 MOST = {"EMA_DECAY": 1, "CORRUPTION_RATE": 1}
 
 
@@ -84,8 +88,9 @@ def fit_warmup(note: Callable[[str], None]) -> None:
     if warmup < steps or not any(f"{kind}_decay" in str(factors) for kind in ("linear", "cosine")):
         return
     shorter = max(steps - 1, 1)
-    gin.bind_parameter("WARMUP_STEPS/macro.value", shorter)
-    gin.bind_parameter("utils.create_learning_rate_scheduler.decay_steps", shorter + 1)
+    with gin.unlock_config():
+        gin.bind_parameter("WARMUP_STEPS/macro.value", shorter)
+        gin.bind_parameter("utils.create_learning_rate_scheduler.decay_steps", shorter + 1)
     note(
         f"WARMUP_STEPS is {warmup}, but training has TRAIN_STEPS = {steps} steps: the learning rate warms up "
         f"for {shorter}."
@@ -106,6 +111,8 @@ def _check(value: Any, hint: Any, name: str, parameters: Mapping[str, Callable[.
         _check(element, element_hint, name, parameters)
     if isinstance(value, int | float) and not isinstance(value, bool):
         _check_range(value, name)
+    if name in CHOICES:
+        check_choice(name, value, CHOICES[name])
 
 
 def _resolve(value: Any, name: str) -> tuple[Any, str]:
