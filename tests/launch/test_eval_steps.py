@@ -154,6 +154,7 @@ def _array(event):
     return make_ndarray(event.tensor_proto)
 
 
+@pytest.mark.filterwarnings("always:the checkpoint of step 2 is damaged:UserWarning")
 def test_a_damaged_checkpoint_is_an_error_alone_and_left_out_among_several(train, evaluate, tmp_path, capsys):
     assert train("--gin.CHECKPOINT_PERIOD=1", "--gin.EMA_DECAY=0.0") == 0
     damaged = tmp_path / "run/checkpoints/2/params/manifest.ocdbt"
