@@ -14,6 +14,8 @@ from collections.abc import Sequence
 
 from launch.start import start
 
+UNREAD = ("MODEL_DIR",)
+
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Runs the job `benchmark` as gin configures it; returns the exit status."""
@@ -22,9 +24,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     def job():
         from launch import configurables
 
-        configurables.CONFIGURABLES["launch.benchmark"]()
+        configurables.call_job("launch.benchmark", unread=UNREAD)
 
-    return run("launch.benchmark", __doc__, job, argv, unread=("MODEL_DIR",))
+    return run("launch.benchmark", __doc__, job, argv, unread=UNREAD)
 
 
 if __name__ == "__main__":

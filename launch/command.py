@@ -3,7 +3,9 @@
 import os
 import re
 import sys
+import warnings
 from collections.abc import Callable, Mapping, Sequence
+from typing import Any
 
 from launch.processes import ends_at_once
 from richhf import interruption
@@ -45,6 +47,18 @@ def run(
     if {"-h", "--help"} & set(argv):
         print(f"{usage.strip()}\n\nWith {TRACEBACK}=1 in the environment errors keep their traceback.")
         return 0
+
+    def print_note(text: str) -> None:
+        print(f"{name}: {' '.join(text.split())}", file=sys.stderr, flush=True)
+
+    def show_warning(message: Warning | str, category: type[Warning], *place: Any, **more: Any) -> None:
+        # People read what is wrong with their files, not the line of code that found it.
+        if issubclass(category, UserWarning):
+            print_note(str(message))
+        else:
+            shown_before(message, category, *place, **more)
+
+    shown_before, warnings.showwarning = warnings.showwarning, show_warning
     try:
         try:
             with quiet_import():
@@ -59,10 +73,12 @@ def run(
 
                 # TensorFlow reads the data; the accelerator's memory is JAX's.
                 tf.config.set_visible_devices([], "GPU")
-                from launch import configurables
+                from launch import configurables, macro_checks
 
             gin_config.load(flags, configurables.PARAMETERS, unread)
+            macro_checks.check_values(configurables.PARAMETERS, unread)
             check_places(gin_config.macros())
+            macro_checks.fit_warmup(print_note)
             return job() or 0
         except Exception:
             interruption.wait_if_interrupted()
@@ -90,6 +106,8 @@ def run(
             message += f" (a value of the wrong type? {TRACEBACK}=1 shows where)"
         print(f"{name}: {message}", file=sys.stderr)
         return EXIT_FAILED if is_passing(error) else EXIT_BAD_CONFIG
+    finally:
+        warnings.showwarning = shown_before
 
 
 def is_passing(error: BaseException) -> bool:

@@ -1,5 +1,9 @@
 """Every constructor that gin files may name, under T5X-like names. Library code itself knows no gin."""
 
+import inspect
+from collections.abc import Mapping, Sequence
+from typing import Any
+
 import seqio
 
 import gin
@@ -15,6 +19,8 @@ import tasks.captioning
 import tasks.mixture
 import tasks.richhf18k
 import tasks.synthetic
+from launch.gin_config import ConfigError, macros
+from launch.gin_sources import how_to_configure
 from richhf import models
 from richhf.data.datasets import DatasetConfig
 from richhf.evaluation import Gallery
@@ -71,3 +77,26 @@ CONFIGURABLES = {
 PARAMETERS = {
     f"{module}.{target.__name__}": target for module, targets in SOURCES.items() for target in targets
 }
+
+
+def call_job(name: str, given: Mapping[str, Any] | None = None, unread: Sequence[str] = ()) -> Any:
+    """Calls a job with what gin configures for it.
+
+    Args:
+      name: the job, `launch.train_job`.
+      given: arguments that the command line gives besides.
+      unread: names of macros that the command never reads.
+
+    Raises:
+      ConfigError: the gin files do not configure the job; names the files and macros that are missing.
+    """
+    given = given or {}
+    parameters = inspect.signature(PARAMETERS[name]).parameters.values()
+    required = {one.name for one in parameters if one.default is inspect.Parameter.empty}
+    if missing := required - {*given, *gin.get_bindings(name, resolve_references=False)}:
+        job = name.rpartition(".")[2]
+        raise ConfigError(
+            f"no gin file configures {job} ({', '.join(sorted(missing))}). "
+            f"{how_to_configure(job, [*macros(), *unread])}"
+        )
+    return CONFIGURABLES[name](**given)

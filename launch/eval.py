@@ -25,7 +25,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     def job():
         from launch import configurables
 
-        configurables.CONFIGURABLES["launch.evaluate"]()
+        configurables.call_job("launch.evaluate")
 
     options, join = processes.OPTIONS, processes.join
     return run("launch.eval", __doc__, job, argv, options=options, prepare=join)

@@ -40,13 +40,13 @@ from richhf.evaluation import (
     record_batches,
 )
 from richhf.models.batch_spec import batch_spec
-from richhf.training.checkpoints import is_damage
+from richhf.training.damage import is_damage, one_line
 from richhf.training.partitioning import Partitioner
 from richhf.training.programs import param_target
 from tasks.sources import RecordSource
 from tasks.tokens import target_vocabulary
 
-OK, DELETED, FAILED = range(3)  # of reading a checkpoint; of several processes the worst counts
+OK, LEFT_OUT, FAILED = range(3)  # of reading a checkpoint; of several processes the worst counts
 DELETION = 10.0  # seconds that the deletion of a checkpoint may take
 
 
@@ -172,27 +172,30 @@ def load_params(folder: Path, target: Any, note: Callable[[str], None] | None = 
     Args:
       folder: of one step.
       target: jax.ShapeDtypeStruct with shardings.
-      note: told of a checkpoint that was deleted before it was read whole, which then is None. Without it
-        that is an error like others.
+      note: prints why a checkpoint is left out: it was deleted before it was read, or is damaged. The result
+        is then None. Without it both are errors.
 
     Raises:
-      ValueError: the checkpoint is not one of this model.
+      ValueError: the checkpoint is not one of this model; without note, or it is damaged.
     """
     params, error = None, None
     try:
         params = load_weights(folder, target)
     except Exception as caught:
         error = caught
-    deleted = error is not None and note is not None and is_damage(error) and is_deleted(folder)
-    outcome = OK if error is None else DELETED if deleted else FAILED
+    outcome = OK if error is None else LEFT_OUT if note is not None and is_damage(error) else FAILED
     if jax.process_count() > 1:
         outcome = int(np.max(multihost_utils.process_allgather(np.int32(outcome))))
     if outcome == OK:
         return params
     if outcome == FAILED:
         raise error or ValueError(f"another process could not read {folder}: its message says why.")
+    if is_deleted(folder):
+        reason = "was deleted before it was read"
+    else:
+        reason = f"is damaged ({one_line(error)})" if error else "could not be read by another process"
     if note:
-        note(f"step {step_number(folder)}: the checkpoint was deleted before it was read; left out")
+        note(f"step {step_number(folder)}: the checkpoint {reason}; left out")
     return None
 
 

@@ -31,7 +31,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     def job() -> None:
         from launch import configurables
 
-        configurables.CONFIGURABLES["launch.export_job"]()
+        configurables.call_job("launch.export_job")
 
     return run("launch.export", __doc__, job, argv, unread=UNREAD)
 

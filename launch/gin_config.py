@@ -11,11 +11,13 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 import gin
+from launch.gin_sources import where_from
 
 CONFIG_FILE = "config.gin"
 AS_TRAINED = ("SEE_PROMPT", "SCAN_LAYERS")
 """Macros that must not change after training: what is fed, and how parameters are laid out."""
-BARE_WORD = re.compile(r"[\w./~:+*?-]+")
+BEGINNINGS = ("@", "%", "(", "[", "{", "'", '"')
+"""Of gin values that are no bare words."""
 
 
 class ConfigError(ValueError):
@@ -44,8 +46,8 @@ def parse_flags(
 ) -> Flags:
     """Parses `--gin_file=F`, `--gin_search_paths=A,B` and `--gin.NAME=VALUE`, each as often as wanted.
 
-    VALUE is a gin value: a Python literal, `@reference` or `%MACRO`; a bare word or path is taken as a
-    string.
+    VALUE is a gin value: a Python literal, `@reference` or `%MACRO`. Anything else that begins with none of
+    `@ % ( [ {` and quotes is taken as a string.
 
     Args:
       argv: the command line.
@@ -123,8 +125,9 @@ def load(flags: Flags, parameters: Mapping[str, Callable[..., Any]], unread: Seq
             elif name in given:
                 gin.bind_parameter(f"{name}/macro.value", given[name])
     known = sorted({*macros(), *used_macros()})
-    with _explained(parameters):
-        gin.parse_config(list(flags.bindings))
+    for binding in flags.bindings:
+        with _explained(parameters, binding):
+            gin.parse_config(binding)
     unknown = [name for name in macros() if name not in known]
     if unknown:
         raise ConfigError(
@@ -137,10 +140,8 @@ def load(flags: Flags, parameters: Mapping[str, Callable[..., Any]], unread: Seq
         gin.bind_parameter(f"{name}/macro.value", None)
     if missing := sorted({*undefined, *unset} - {*unread}):
         raise ConfigError(
-            f"{', '.join(missing)} {'has' if len(missing) == 1 else 'have'} no value. Set each in a gin "
-            "file or as "
-            f"--gin.{missing[0]}=VALUE (MODEL comes from gin/models/*.gin, DATA_DIR and lengths from "
-            "gin/data/*.gin)."
+            f"{', '.join(missing)} {'has' if len(missing) == 1 else 'have'} no value. To give "
+            f"{'it' if len(missing) == 1 else 'them'}, {where_from(missing)}."
         )
     with _explained(parameters):
         gin.finalize()
@@ -178,7 +179,7 @@ def _gin_value(text: str) -> str:
     try:
         ast.literal_eval(text)
     except (ValueError, SyntaxError):
-        return repr(text) if BARE_WORD.fullmatch(text) else text
+        return text if text.startswith(BEGINNINGS) else repr(text)
     return text
 
 
@@ -224,8 +225,8 @@ def check_recorded(names: Iterable[str], config_file: str | os.PathLike) -> None
 class _explained:
     """Turns gin's errors inside the block into ConfigErrors that name the near miss."""
 
-    def __init__(self, parameters: Mapping[str, Callable[..., Any]]):
-        self._parameters = parameters
+    def __init__(self, parameters: Mapping[str, Callable[..., Any]], binding: str = ""):
+        self._parameters, self._binding = parameters, binding
 
     def __enter__(self):
         return self
@@ -246,4 +247,7 @@ class _explained:
             ).get(match[1].split(".")[-1])
             known = list(inspect.signature(target).parameters) if target else []
             message += f"{near(match[2], known)} It has {', '.join(known)}."
+        elif self._binding:
+            flag = self._binding.replace(" = ", "=", 1)
+            message = f"--gin.{flag} cannot be read ({message}); strings inside of brackets take quotes."
         raise ConfigError(message) from error

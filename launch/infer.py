@@ -25,7 +25,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     def job():
         from launch import configurables
 
-        configurables.CONFIGURABLES["launch.infer_job"]()
+        configurables.call_job("launch.infer_job")
 
     options, join = processes.OPTIONS, processes.join
     return run("launch.infer", __doc__, job, argv, options=options, prepare=join)

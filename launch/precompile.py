@@ -36,7 +36,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     def job() -> int:
         from launch import configurables
 
-        return configurables.CONFIGURABLES["launch.precompile"](**chosen)
+        return configurables.call_job("launch.precompile", chosen, UNREAD)
 
     options = {"--topology": "v5e:4x4", "--step": "train"}
     argv = [f"--gin_file={DATA_FILE}", *(sys.argv[1:] if argv is None else argv)]

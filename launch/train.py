@@ -36,7 +36,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     def job():
         from launch import configurables
 
-        configurables.CONFIGURABLES["launch.train_job"](**chosen)
+        configurables.call_job("launch.train_job", chosen)
 
     options = processes.OPTIONS | dry_run.OPTIONS
     return run("launch.train", __doc__, job, argv, options=options, bare=dry_run.BARE, prepare=prepare)

@@ -19,12 +19,13 @@ from launch.precompile_report import format_bytes
 from richhf.data.dataset_info import INFO, read_info
 from richhf.data.datasets import DatasetConfig, get_task, split_tasks
 from richhf.models import RichFeedbackModel, parameter_parts
-from richhf.training.checkpoints import check_fits
+from richhf.training.checkpoints import check_fits, find_undamaged
+from richhf.training.digests import DamagedError
 from richhf.training.iterator_checkpoint import POSITION
 from richhf.training.partitioning import Partitioner
 from richhf.training.placement import device_bytes, placements
 from richhf.training.programs import initializer
-from richhf.training.saved_params import find_checkpoint, has_checkpoints
+from richhf.training.saved_params import SUBFOLDER, explained_damage, has_checkpoints
 from richhf.training.train_state import TrainState
 
 WIDTH = 110
@@ -178,13 +179,20 @@ def start_line(
     if initial is not None:
         fresh = f"; fresh: {', '.join(initial.fresh)}" if initial.fresh else ""
         return f"new, at step 0 with the parameters of {' and '.join(map(str, initial.paths))}{fresh}"
-    folder = find_checkpoint(model_dir)
-    check_fits(folder, target)
-    iterator.restore(folder / "iterator" / POSITION)
+    folder, damaged = find_undamaged(model_dir)
+    if folder is None:
+        raise DamagedError(
+            f"no checkpoint under {Path(model_dir) / SUBFOLDER} can be read: steps {damaged} are damaged. "
+            "Move that folder away to start again."
+        )
+    with explained_damage(folder):
+        check_fits(folder, target)
+        iterator.restore(folder / "iterator" / POSITION)
     step = int(folder.name)
     if step >= total_steps:
         return f"nothing to do: {folder} is at step {step} of {total_steps} already; raise TRAIN_STEPS"
-    return f"going on from step {step} of {total_steps}: {folder}"
+    skipped = f" (steps {damaged} are damaged and would be set aside)" if damaged else ""
+    return f"going on from step {step} of {total_steps}: {folder}{skipped}"
 
 
 def evaluation_line(cfg: DatasetConfig | None, period: int) -> str:

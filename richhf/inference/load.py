@@ -94,7 +94,8 @@ def read_checkpoint(folder: Path, model_file: Path | None = None) -> NativeModel
         # Orbax is for those who train: it is imported only here.
         try:
             from richhf.training.checkpoints import RUN
-            from richhf.training.saved_params import find_checkpoint, restore_params
+            from richhf.training.digests import check_digests
+            from richhf.training.saved_params import explained_damage, find_checkpoint, restore_params
         except ImportError as error:
             raise ImportError(
                 f"{folder} is no model folder, and to read checkpoints of training needs Orbax ({error}): "
@@ -104,6 +105,8 @@ def read_checkpoint(folder: Path, model_file: Path | None = None) -> NativeModel
             step = find_checkpoint(folder)
         except ValueError as error:
             raise ValueError(f"{folder} is no model folder, and there is {error}") from error
+        with explained_damage(step):
+            check_digests(step, (RUN,))
         run = step.parent.parent
         places = [step / RUN / MODEL_FILE, run / MODEL_FILE]
     path = model_file or next((place for place in places if place.is_file()), None)

@@ -32,7 +32,7 @@ class IteratorCheckpointHandler(ocp.CheckpointHandler):
         """
         try:
             args.iterator.restore(directory / POSITION)
-        except json.JSONDecodeError:
+        except (json.JSONDecodeError, UnicodeDecodeError):
             raise
         except ValueError as error:
             raise MismatchError(str(error)) from error

@@ -1,7 +1,8 @@
 """What is in checkpoints that are there: their steps, and the parameters to predict with or start from."""
 
+import contextlib
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -9,7 +10,10 @@ import jax
 import numpy as np
 import orbax.checkpoint as ocp
 
+from richhf.training.damage import is_damage, one_line
+from richhf.training.digests import DamagedError, check_digests, has_digests
 from richhf.training.saved_shapes import check_same, saved_shapes
+from richhf.training.unfinished import ignore_unfinished
 
 SUBFOLDER = "checkpoints"
 """Of a run's folder."""
@@ -27,12 +31,48 @@ def restore_params(
 
     Raises:
       ValueError: there is no such checkpoint.
+      DamagedError: it is damaged. None before it is taken: who predicts names the step that is meant.
     """
     folder = find_checkpoint(checkpoint, step)
-    name = "ema_params" if ema and (folder / "ema_params").exists() else "params"
-    arguments = jax.tree.map(lambda _: ocp.RestoreArgs(restore_type=np.ndarray), saved_shapes(folder / name))
-    request = ocp.args.PyTreeRestore(restore_args=arguments)
-    return ocp.PyTreeCheckpointHandler().restore(folder / name, args=request)
+    with explained_damage(folder):
+        name = "ema_params" if ema else "params"
+        # Raises too if the moving average was written and its folder is missing.
+        check_digests(folder, (name,))
+        if not (folder / name).exists():
+            name = "params"
+            check_digests(folder, (name,))
+        shapes = saved_shapes(folder / name)
+        arguments = jax.tree.map(lambda _: ocp.RestoreArgs(restore_type=np.ndarray), shapes)
+        request = ocp.args.PyTreeRestore(restore_args=arguments)
+        return ocp.PyTreeCheckpointHandler().restore(folder / name, args=request)
+
+
+@contextlib.contextmanager
+def explained_damage(folder: Path) -> Iterator[None]:
+    """Turns errors of damage inside the block into a DamagedError that says what to do.
+
+    Args:
+      folder: the folder of one step.
+
+    Raises:
+      DamagedError: a file of the checkpoint is damaged.
+    """
+    ignore_unfinished()
+    try:
+        yield
+    except Exception as error:
+        # What has digests is damaged where they say so, and nowhere else.
+        if not is_damage(error) or (has_digests(folder) and not isinstance(error, DamagedError)):
+            raise
+        others = [str(step) for step in steps_in(folder.parent) if step != int(folder.name)]
+        hint = (
+            f"Use another step (there are {', '.join(others)}), or run launch.train again, which resumes "
+            "from the checkpoint before."
+        )
+        raise DamagedError(
+            f"the checkpoint of step {folder.name} in {folder.parent} is damaged: {one_line(error)}. "
+            f"{hint if others else 'There is no other checkpoint.'}"
+        ) from error
 
 
 def has_checkpoints(model_dir: str | os.PathLike) -> bool:

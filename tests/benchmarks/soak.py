@@ -30,11 +30,13 @@ import jax
 import numpy as np
 
 from richhf.data.synthetic import synthesize
+from richhf.training.digests import DIGESTS_FILE
 from richhf.training.example_log import read_examples
 from richhf.training.saved_params import find_checkpoint, restore_params, steps_in
 from tests.launch.conftest import ROOT, SHRUNK
 
 STARTING, COMPILING, STEPPING, SAVING = PHASES = ("starting", "compiling", "stepping", "saving")
+TRACES = r"Traceback|Event loop is closed|Exception ignored"
 WRITTEN = "*.orbax-checkpoint-tmp*"
 # Runs the command with a stream in which the scores of one image are NaN.
 POISONED = """
@@ -53,6 +55,44 @@ class Poisoned(TrainingStream):
 train_job.train_iterator = Poisoned
 sys.exit(train.main(sys.argv[1:]))
 """
+
+
+def data_file(newest: pathlib.Path) -> pathlib.Path:
+    """The largest file of arrays in a checkpoint."""
+    return max(newest.rglob("d/*"), key=lambda file: file.stat().st_size)
+
+
+def flip(file: pathlib.Path) -> None:
+    """Changes the byte in the middle of a file."""
+    content = bytearray(file.read_bytes())
+    content[len(content) // 2] ^= 1
+    file.write_bytes(content)
+
+
+def cut_without_digests(newest: pathlib.Path) -> None:
+    """Damages a checkpoint as older versions wrote it."""
+    (newest / DIGESTS_FILE).unlink()
+    os.truncate(data_file(newest), 100)
+
+
+HARMS = {
+    "newest checkpoint: file cut short": lambda newest: os.truncate(data_file(newest), 100),
+    "newest checkpoint: file cut short, written by an older version": cut_without_digests,
+    "newest checkpoint: a flipped bit in an array": lambda newest: flip(data_file(newest)),
+    "newest checkpoint: a flipped bit in the input's position": lambda newest: flip(
+        newest / "iterator/position.json"
+    ),
+    "newest checkpoint: an empty manifest": lambda newest: os.truncate(
+        newest / "ema_params/manifest.ocdbt", 0
+    ),
+    "newest checkpoint: a missing _METADATA": lambda newest: (newest / "opt_state/_METADATA").unlink(),
+    "newest checkpoint: missing counters": lambda newest: (newest / "run/counters.json").unlink(),
+    "newest checkpoint: digests cut short": lambda newest: os.truncate(newest / DIGESTS_FILE, 100),
+    "newest checkpoint: a folder is missing": lambda newest: shutil.rmtree(newest / "opt_state"),
+    "newest checkpoint: all data is missing": lambda newest: [
+        shutil.rmtree(folder) for folder in list(newest.rglob("d"))
+    ],
+}
 
 
 class Bench:
@@ -234,6 +274,7 @@ def faults(bench: Bench) -> list[tuple[str, str, bool]]:
         message = next((line for line in run.errors.splitlines() if re.search(said, line)), None)
         again = bench.finish(name)
         problems = ["end"] if again.process.returncode else bench.differs(name)[1]
+        problems += ["traces"] if re.search(TRACES, run.errors) else []
         well = run.process.returncode == code and message is not None and not problems
         shown = (message or run.errors[-300:]).replace(str(bench.folder) + os.sep, "")
         outcome = f"exit {run.process.returncode}, `{shown[:200]}`; same command again: "
@@ -246,20 +287,12 @@ def faults(bench: Bench) -> list[tuple[str, str, bool]]:
     run.process.wait()
     row("SIGTERM", "sigterm", run, 143, "SIGTERM: saved step")
 
-    harms = {
-        "newest checkpoint: file cut short": lambda newest: os.truncate(
-            max((file for file in newest.rglob("d/*")), key=lambda file: file.stat().st_size), 100
-        ),
-        "newest checkpoint: a folder is missing": lambda newest: shutil.rmtree(newest / "opt_state"),
-        "newest checkpoint: all data is missing": lambda newest: [
-            shutil.rmtree(folder) for folder in list(newest.rglob("d"))
-        ],
-    }
-    for number, (fault, harm) in enumerate(harms.items()):
+    victim = bench.start("victim")
+    victim.wait_for_step(14)
+    victim.kill()
+    for number, (fault, harm) in enumerate(HARMS.items()):
         name = f"harm{number}"
-        run = bench.start(name)
-        run.wait_for_step(14)
-        run.kill()
+        shutil.copytree(victim.folder, bench.folder / name)
         harm(find_checkpoint(bench.folder / name))
         row(fault, name, bench.finish(name), 0, "is damaged, set aside as")
 

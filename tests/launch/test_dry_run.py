@@ -76,10 +76,8 @@ def test_a_plan_says_what_training_then_does_and_where_it_starts(train, tmp_path
     [
         ("--gin.BATCH_SIZ=8", "no gin file uses BATCH_SIZ .*Did you mean 'BATCH_SIZE'"),
         ("--gin.BATCH_SIZE=7", "BATCH_SIZE: a batch of 7 examples cannot be split over 2 device"),
-        (
-            "--gin.CHECKPOINT_PERIOD=0",
-            r"checkpoint_period \(CHECKPOINT_PERIOD\) must be a whole number of at least 1",
-        ),
+        ("--gin.CHECKPOINT_PERIOD=0", "CHECKPOINT_PERIOD is 0; expected at least 1"),
+        ("--gin.OPTIMIZER=adam", r"OPTIMIZER is 'adam'; expected .*Did you mean @optimizers.adamw\(\)"),
         ("--gin.EMA_DECAY=1.0", r"ema_decay must be in \[0, 1\)"),
         ("--gin.INITIAL_CHECKPOINT_PATH=missing", "no checkpoint in .*missing"),
         ("--gin.DATA_DIR=gs://bucket/data", "mount the bucket bucket and give --gin.DATA_DIR=MOUNT/data"),

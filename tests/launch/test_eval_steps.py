@@ -152,3 +152,31 @@ def _array(event):
     from tensorflow import make_ndarray
 
     return make_ndarray(event.tensor_proto)
+
+
+@pytest.mark.filterwarnings("always:the checkpoint of step 2 is damaged:UserWarning")
+def test_a_damaged_checkpoint_is_an_error_alone_and_left_out_among_several(train, evaluate, tmp_path, capsys):
+    assert train("--gin.CHECKPOINT_PERIOD=1", "--gin.EMA_DECAY=0.0") == 0
+    damaged = tmp_path / "run/checkpoints/2/params/manifest.ocdbt"
+    damaged.write_bytes(damaged.read_bytes()[:-1] + b"?")
+    for step in ("None", "2"):
+        capsys.readouterr()
+        assert evaluate(f"--gin.CHECKPOINT_STEP={step}") == 2
+        (line,) = [text for text in capsys.readouterr().err.splitlines() if text.startswith("launch.")]
+        assert "the checkpoint of step 2 in " in line
+        assert "is damaged: params/manifest.ocdbt differs from what was written. Use another step" in line
+        assert "(there are 1)" in line
+    assert not (tmp_path / "run/metrics.json").exists()
+    assert evaluate("--gin.CHECKPOINT_STEP=all") == 0
+    assert "step 2: the checkpoint is damaged (" in capsys.readouterr().out
+    assert (tmp_path / "run/step_1/metrics.json").exists()
+    assert not (tmp_path / "run/step_2/metrics.json").exists()
+
+    assert train("--dry-run", steps=3) == 0
+    said = " ".join(capsys.readouterr().out.split())
+    assert "going on from step 1 of 3" in said
+    assert "(steps [2] are damaged and would be set aside)" in said
+    assert train("--gin.EMA_DECAY=0.0", steps=3) == 0
+    warned = [text for text in capsys.readouterr().err.splitlines() if "damaged" in text]
+    assert len(warned) == 1
+    assert warned[0].startswith("launch.train: the checkpoint of step 2 is damaged, set aside as ")

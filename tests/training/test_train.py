@@ -1,18 +1,16 @@
 import functools
-import gc
 import json
 import os
 import resource
 import shutil
 import signal
 import time
-import warnings
 
 import jax
 import numpy as np
 import pytest
 
-from richhf.training.checkpoints import Checkpoints, MismatchError, is_damage
+from richhf.training.checkpoints import Checkpoints, MismatchError
 from richhf.training.example_log import read_examples
 from richhf.training.interruption import Interrupted
 from richhf.training.optimizers import adafactor, adamw, muon
@@ -431,11 +429,6 @@ def test_an_error_that_is_no_damage_leaves_the_checkpoint(run, tmp_path, countin
     assert Checkpoints(tmp_path / "run").steps == [3, 5]
 
 
-def test_what_tensorstore_is_refused_is_no_damage():
-    assert not is_damage(ValueError("PERMISSION_DENIED: Error opening zarr driver"))
-    assert is_damage(ValueError("FAILED_PRECONDITION: Error reading zarr metadata"))
-
-
 def test_another_input_is_no_damage(run, tmp_path, counting_iterator):
     run(steps=5)
     iterator = counting_iterator()
@@ -462,38 +455,8 @@ def test_checkpoints_of_before_there_were_counters_are_read(run, tmp_path):
     run("old", steps=3)
     for name in ("run", "metrics"):
         shutil.rmtree(tmp_path / "old/checkpoints/3" / name)
+    (tmp_path / "old/checkpoints/3/digests.json").unlink()
     assert_identical(whole, run("old"))
-
-
-@pytest.mark.filterwarnings("ignore:Exception ignored in:pytest.PytestUnraisableExceptionWarning")
-def test_any_file_cut_short_is_found_or_does_no_harm(run, tmp_path, toy_model, counting_iterator):
-    """Either the checkpoint is as it was, or the one before is taken with one warning."""
-    run("run", steps=5, ema_decay=0.5)
-    model, optimizer, iterator = toy_model(), adamw(0.01), counting_iterator()
-    spec = iterator.element_spec
-    shapes, types = ({name: getattr(s, field) for name, s in spec.items()} for field in ("shape", "dtype"))
-    target = initializer(model, optimizer, ONE, shapes, types, 0.5)[1]
-    sound = Checkpoints(tmp_path / "run").restore(target, iterator)
-    folder, outcomes = tmp_path / "run/checkpoints/5", set()
-    # One of each name; those of data are long.
-    files = {path.name[:30]: path.relative_to(folder) for path in folder.rglob("*") if path.is_file()}
-    kinds = {name if len(name) < 30 else "data": file for name, file in files.items()}
-    assert len(kinds) > 7
-    for number, file in enumerate(kinds.values()):
-        copy = tmp_path / f"copy{number}"
-        shutil.copytree(tmp_path / "run/checkpoints", copy / "checkpoints")
-        cut = copy / "checkpoints/5" / file
-        cut.write_bytes(cut.read_bytes()[: cut.stat().st_size // 2])
-        with warnings.catch_warnings(record=True) as told:
-            warnings.simplefilter("always")
-            state = Checkpoints(copy).restore(target, iterator)
-        assert int(state.step) in (3, 5), file
-        assert len([one for one in told if "step 5 is damaged" in str(one.message)]) == (int(state.step) == 3)
-        if int(state.step) == 5:
-            assert_identical(sound, state)
-        outcomes.add(int(state.step))
-    assert outcomes == {3, 5}
-    gc.collect()  # Orbax leaves what it was reading unfinished.
 
 
 def test_full_disk_leaves_the_earlier_checkpoints(run, tmp_path, counting_iterator):
