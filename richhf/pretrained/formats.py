@@ -29,6 +29,8 @@ from richhf.pretrained.weight_files import WeightFile
 
 RICHHF, AUTHOR = "richhf", "author"
 HF_T5, T5X_T5, HF_VIT, BIG_VISION_VIT = "hf-t5", "t5x-t5", "hf-vit", "big-vision-vit"
+EMBEDDING = "t5/embedding/embedding"
+"""The path of the parameter with a row for each token."""
 APPROXIMATE_GELU = "gelu_pytorch_tanh"
 """What Hugging Face calls it."""
 
@@ -260,9 +262,22 @@ def import_weights(
     if found.name == RICHHF and parts is not None:
         arrays = {name: value for name, value in arrays.items() if part_of(name) in parts}
     table = found.table(config, target)
+    if parts is None or "t5" in parts:
+        _check_rows(file, table, config)
     notes = check_config(file, found, config)
     imported = import_params(table, arrays, wanted, str(file.path), not_wanted=target.keys() - wanted.keys())
     return dataclasses.replace(imported, notes=file.notes + notes + imported.notes)
+
+
+def _check_rows(file: WeightFile, table: Table, config: RAHFConfig) -> None:
+    """Raises WeightsError where a T5 embeds another number of tokens than the model does."""
+    names = [rule.source for rule in table.rules if rule.target == EMBEDDING]
+    rows = next((len(file.arrays[name]) for name in names if np.shape(file.arrays.get(name))), None)
+    if rows is not None and rows != config.t5.vocab_size:
+        raise WeightsError(
+            f"the T5 in {file.path} embeds {rows} tokens, but the model embeds {config.t5.vocab_size}: set "
+            f"T5Config.vocab_size to {rows}, and use the vocabulary that this T5 was trained with."
+        )
 
 
 def check_config(file: WeightFile, found: Format, config: RAHFConfig) -> tuple[str, ...]:

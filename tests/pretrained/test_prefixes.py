@@ -57,9 +57,9 @@ def big_vision(params, heads):
 
 
 @pytest.fixture(scope="module")
-def files(small, target, fill):
+def files(small, shapes, fill):
     """For each format: arrays by its names, and the parameters that they are."""
-    params = fill(target())
+    params = fill(shapes)
     own = {
         part: {path.removeprefix(f"{part}/"): x for path, x in params.items() if part_of(path) == part}
         for part in ("vit", "t5")
@@ -80,10 +80,15 @@ def read(arrays):
     return WeightFile(Path("made here"), arrays)
 
 
-def assert_imports(arrays, format_name, small, target, params):
+@pytest.fixture(scope="module")
+def shapes(target):
+    return target()
+
+
+def assert_imports(arrays, format_name, small, shapes, params):
     file = read(arrays)
     assert find_format(file).name == format_name
-    found = import_weights(file, small, target())
+    found = import_weights(file, small, shapes)
     assert found.params.keys() == params.keys()
     for path, value in params.items():
         np.testing.assert_array_equal(found.params[path], value, err_msg=path)
@@ -91,12 +96,12 @@ def assert_imports(arrays, format_name, small, target, params):
 
 
 @pytest.mark.parametrize("format_name", FORMATS)
-def test_every_prefix_is_dropped_in_every_format(files, small, target, format_name):
+def test_every_prefix_is_dropped_in_every_format(files, small, shapes, format_name):
     arrays, params = files[format_name]
-    plain = assert_imports(arrays, format_name, small, target, params)
+    plain = assert_imports(arrays, format_name, small, shapes, params)
     for prefix in (*NESTED, *SLASHES, "model._orig_mod.module.", "net.", "backbone."):
         prefixed = {prefix + name: value for name, value in arrays.items()}
-        notes = assert_imports(prefixed, format_name, small, target, params)
+        notes = assert_imports(prefixed, format_name, small, shapes, params)
         assert set(plain) <= set(notes)
         assert (f"names begin with {prefix!r}" in notes) == (prefix == "backbone.")
 
@@ -115,38 +120,38 @@ def test_sizes_are_read_below_a_prefix(files, small, format_name):
     assert infer_config(prefixed, found) == infer_config(plain, found)
 
 
-def test_tools_may_wrap_a_part_of_the_network(files, small, target):
+def test_tools_may_wrap_a_part_of_the_network(files, small, shapes):
     arrays, params = files["author"]
     arrays = {
         name.replace("vit.", "vit._orig_mod.").replace("t5.", "t5.module."): x for name, x in arrays.items()
     }
-    assert_imports(arrays, "author", small, target, params)
+    assert_imports(arrays, "author", small, shapes, params)
 
 
-def test_what_lies_beside_the_network_is_left_out_and_said(files, small, target):
+def test_what_lies_beside_the_network_is_left_out_and_said(files, small, shapes):
     arrays, params = files["author"]
     lightning = {f"model.{name}": x for name, x in arrays.items()}
     lightning |= {f"ema_model.{name}": x + 1 for name, x in arrays.items()}
     lightning |= {"loss.lpips.weight": np.ones(2), "loss.scale": np.ones(2), "step": np.array(3)}
-    notes = assert_imports(lightning, "author", small, target, params)
+    notes = assert_imports(lightning, "author", small, shapes, params)
     assert f"ema_model.* left out: another copy of the network, {len(arrays)} arrays" in notes
     assert "loss.* (2), step left out: not below 'model.'" in notes
     averaged = {f"module.{name}": x for name, x in arrays.items()} | {"n_averaged": np.array(3)}
-    notes = assert_imports(averaged, "author", small, target, params)
+    notes = assert_imports(averaged, "author", small, shapes, params)
     assert "n_averaged left out: a single number" in notes
     beside = arrays | {f"ema.{name}": x + 1 for name, x in arrays.items()}
-    assert_imports(beside, "author", small, target, params)
+    assert_imports(beside, "author", small, shapes, params)
 
 
-def test_which_copy_is_meant_is_not_guessed(files, small, target):
+def test_which_copy_is_meant_is_not_guessed(files, small, shapes):
     arrays, _ = files["hf-t5"]
     for names in (("student.", "teacher."), ("", "model.")):
         copies = {prefix + name: x for prefix in names for name, x in arrays.items()}
         with pytest.raises(ValueError, match=r"has 2 copies of T5 of Hugging Face.*save that one alone"):
-            import_weights(read(copies), small, target())
+            import_weights(read(copies), small, shapes)
     twice = arrays | {f"module.{name}": x for name, x in arrays.items()}
     with pytest.raises(ValueError, match=r"has both .* and module\..*, which are one array of the network"):
-        import_weights(read(twice), small, target())
+        import_weights(read(twice), small, shapes)
     both = {f"t5.{name}": x for name, x in arrays.items()}
     both |= {f"vit.{name}": x for name, x in files["hf-vit"][0].items()}
     with pytest.raises(ValueError, match=r"several networks, T5 of Hugging Face and ViT of Hugging"):
@@ -154,8 +159,8 @@ def test_which_copy_is_meant_is_not_guessed(files, small, target):
     assert find_format(read(both), "hf-t5").name == "hf-t5"
 
 
-def test_what_is_below_the_prefix_is_strict(files, small, target):
+def test_what_is_below_the_prefix_is_strict(files, small, shapes):
     arrays, _ = files["hf-t5"]
     more = {f"model.{name}": x for name, x in arrays.items()} | {"model.adapter.weight": np.ones(2)}
     with pytest.raises(ValueError, match=r"1 not used(?s:.*)not used: adapter\.weight \(2,\)"):
-        import_weights(read(more), small, target())
+        import_weights(read(more), small, shapes)
