@@ -142,9 +142,9 @@ def check_embedding_used(provider: seqio.Task | seqio.Mixture, model: Any) -> No
     else:
         return
     raise ValueError(
-        f"the vocabulary of {provider.name} is not that of the T5 in INITIAL_CHECKPOINT_PATH: {reason}, so that "
-        "the same token would be another word. Set VOCABULARY to the spiece.model of the T5; if it was trained "
-        f"with this vocabulary, put that beside its weights as {VOCABULARY_FILE}."
+        f"the vocabulary of {provider.name} is not that of the T5 in INITIAL_CHECKPOINT_PATH: {reason}, so "
+        "that the same token would be another word. Set VOCABULARY to the spiece.model of the T5; if it was "
+        f"trained with this vocabulary, put that beside its weights as {VOCABULARY_FILE}."
     )
 
 

@@ -87,15 +87,16 @@ def _check(pixels: Array, tokens: Array, rows: int) -> None:
 
 
 def _check_values(pixels: Any) -> None:
-    """Looks at values where they are known: not inside jax.jit, nor of an array that lies on several hosts."""
-    values = _known_values(pixels)
-    if values is None or not getattr(values, "is_fully_addressable", True):
+    """Looks at values where they are known: not inside jax.jit, nor of an array on several hosts."""
+    known = _known_values(pixels)
+    if known is None or not getattr(known, "is_fully_addressable", True):
         return
-    lowest, highest = float(jnp.min(values)), float(jnp.max(values))
+    values = np.asarray(known)  # NumPy: inside jax.jit, JAX would trace what is computed of constants too.
+    lowest, highest = float(values.min()), float(values.max())
     if lowest >= -_SLACK and highest <= 1 + _SLACK:
         return
     if not math.isfinite(lowest) or not math.isfinite(highest):
-        count = int(jnp.sum(~jnp.isfinite(values)))
+        count = int(np.sum(~np.isfinite(values)))
         raise ValueError(f"pixels have {count} values that are NaN or infinite; expected floats in [0, 1].")
     if lowest >= -_SLACK:
         move = "Divide by 255 first." if highest > _BYTES else "Clip them: jnp.clip(pixels, 0, 1)."
@@ -107,11 +108,12 @@ def _check_values(pixels: Any) -> None:
 
 
 def _known_values(pixels: Any) -> Any:
-    """Returns the values behind what jax.grad and jax.vmap trace; None inside jax.jit, which has none yet."""
-    while isinstance(pixels, jax.core.Tracer):
-        # A tracer of jax.grad holds its value as `primal`, one of jax.vmap all rows as `val`.
-        pixels = getattr(pixels, "primal", getattr(pixels, "val", None))
-    return pixels
+    """Returns the values behind what jax.grad and jax.vmap trace; None inside jax.jit, where there are none."""
+    if not isinstance(pixels, jax.core.Tracer):
+        return pixels
+    # A tracer of jax.grad holds its value as `primal`, one of jax.vmap all rows as `val`.
+    inner = getattr(pixels, "primal", getattr(pixels, "val", None))
+    return _known_values(inner) if isinstance(inner, jax.Array | np.ndarray) else None
 
 
 def fit_pixels(pixels: Float[Array, "b h w 3"], side: int) -> Float[Array, "b s s 3"]:

@@ -169,7 +169,7 @@ def test_what_is_no_array_is_refused(predictor):
         (
             -1.0,
             1.0,
-            r"pixels go from -1 to 1; expected floats in \[0, 1\]\. Of \[-1, 1\] that is \(pixels \+ 1\)",
+            r"pixels go from -1 to 1; expected floats in \[0, 1\]\. Of \[-1, 1\] that",
         ),
         (-0.01, 1.0, r"from -0\.01 to 1; .* jnp\.clip\(pixels, 0, 1\)"),
         (0.0, 1.01, r"from 0 to 1\.01; .*Clip them"),
