@@ -1,11 +1,11 @@
 """Scores as a differentiable function of pixels."""
 
-import math
 from collections.abc import Callable, Sequence
 from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jaxtyping import Array, Float
 
 from richhf.data.prompts import ROWS
@@ -92,12 +92,13 @@ def _check_values(pixels: Any) -> None:
     if known is None or not getattr(known, "is_fully_addressable", True):
         return
     values = np.asarray(known)  # NumPy: inside jax.jit, JAX would trace what is computed of constants too.
+    finite = np.isfinite(values)
+    if not finite.all():
+        count = int(np.sum(~finite))
+        raise ValueError(f"pixels have {count} values that are NaN or infinite; expected floats in [0, 1].")
     lowest, highest = float(values.min()), float(values.max())
     if lowest >= -_SLACK and highest <= 1 + _SLACK:
         return
-    if not math.isfinite(lowest) or not math.isfinite(highest):
-        count = int(np.sum(~np.isfinite(values)))
-        raise ValueError(f"pixels have {count} values that are NaN or infinite; expected floats in [0, 1].")
     if lowest >= -_SLACK:
         move = "Divide by 255 first." if highest > _BYTES else "Clip them: jnp.clip(pixels, 0, 1)."
     elif lowest >= -1 - _SLACK and highest <= 1 + _SLACK:
@@ -108,7 +109,7 @@ def _check_values(pixels: Any) -> None:
 
 
 def _known_values(pixels: Any) -> Any:
-    """Returns the values behind what jax.grad and jax.vmap trace; None inside jax.jit, where there are none."""
+    """Returns the values behind what jax.grad and jax.vmap trace; None inside jax.jit: it has none yet."""
     if not isinstance(pixels, jax.core.Tracer):
         return pixels
     # A tracer of jax.grad holds its value as `primal`, one of jax.vmap all rows as `val`.

@@ -200,7 +200,6 @@ def test_values_out_of_range_are_refused_where_they_are_known(predictor, low, hi
     for call in calls if np.isfinite([low, high]).all() else calls[:3]:
         with pytest.raises(ValueError, match=message if call is not calls[1] else "pixels "):
             call(jnp.asarray(floats))
-    assert np.isfinite(jax.jit(overall)(np.clip(np.nan_to_num(floats), 0, 1)))
 
 
 def test_rounding_beyond_the_range_is_no_error(predictor):
