@@ -77,7 +77,7 @@ def _wrapper(content: Any, file: Path) -> str | None:
     if not isinstance(content, dict):
         return None
     there = [name for name in WRAPPERS if _holds_arrays(content.get(name))]
-    others = {name: value for name, value in content.items() if not OPTIMIZERS.search(str(name).lower())}
+    others = _without_optimizers(content)
     if not there:
         there = [name for name, value in others.items() if _is_state_dict(value)]
     if not there:
@@ -107,7 +107,13 @@ def _is_state_dict(value: Any) -> bool:
 
 
 def _wraps_state_dict(value: Any) -> bool:
-    return isinstance(value, dict) and any(_is_state_dict(one) for one in value.values())
+    if _is_state_dict(value):
+        return True
+    return isinstance(value, dict) and any(map(_wraps_state_dict, _without_optimizers(value).values()))
+
+
+def _without_optimizers(content: dict[Any, Any]) -> dict[Any, Any]:
+    return {name: value for name, value in content.items() if not OPTIMIZERS.search(str(name).lower())}
 
 
 def _plain_values() -> list[Any]:

@@ -168,6 +168,7 @@ def test_an_index_of_torch_files(tmp_path):
     assert read_weights(tmp_path / "pytorch_model.bin.index.json").arrays.keys() == {"a", "b"}
 
 
+@pytest.mark.filterwarnings("ignore:.*torch.jit:DeprecationWarning")
 def test_a_program_of_torchscript_is_named(tmp_path):
     torch.jit.save(torch.jit.script(torch.nn.Linear(2, 2)), tmp_path / "w.pt")
     with pytest.raises(ValueError, match=r"holds more than arrays \(a program, of TorchScript\)"):

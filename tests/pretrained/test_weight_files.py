@@ -113,7 +113,7 @@ def test_files_that_hold_nothing_are_named(tmp_path):
             read_weights(tmp_path / name)
     pointer = "version https://git-lfs.github.com/spec/v1\noid sha256:12\nsize 3\n"
     (tmp_path / "model.safetensors").write_text(pointer)
-    with pytest.raises(ValueError, match="is a pointer of Git LFS, not the weights: .* git lfs pull"):
+    with pytest.raises(ValueError, match=r"is a pointer of Git LFS, not the weights: .* git lfs pull"):
         read_weights(tmp_path)
 
 
