@@ -272,7 +272,8 @@ def import_weights(
 def _check_rows(file: WeightFile, table: Table, config: RAHFConfig) -> None:
     """Raises WeightsError where a T5 embeds another number of tokens than the model does."""
     names = [rule.source for rule in table.rules if rule.target == EMBEDDING]
-    rows = next((len(file.arrays[name]) for name in names if np.shape(file.arrays.get(name))), None)
+    embeddings = [file.arrays[name] for name in names if name in file.arrays]
+    rows = next((len(array) for array in embeddings if array.ndim), None)
     if rows is not None and rows != config.t5.vocab_size:
         raise WeightsError(
             f"the T5 in {file.path} embeds {rows} tokens, but the model embeds {config.t5.vocab_size}: set "
