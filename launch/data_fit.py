@@ -1,6 +1,7 @@
 """Do data and model fit? Asked before anything is allocated or compiled."""
 
 import contextlib
+import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -14,9 +15,14 @@ from richhf.data.datasets import DatasetConfig, get_task, split_tasks
 from richhf.data.features import LENGTHS, MAP_LENGTH, map_side
 from richhf.data.records import Record, read_records
 from richhf.feedback import AUGMENTED_PROMPT, MULTI_HEAD
+from richhf.pretrained.model_config import read_json
 from tasks.sources import RecordSource
 
 VOCABULARY_FILE = "vocabulary.model"
+PUBLISHED_ROWS, PUBLISHED_UNKNOWN = 32128, 2
+SENTINEL = re.compile(r"\u2581?<extra_id_\d+>")
+MOST_UNUSED_ROWS = 256
+"""T5's embedding has 128 rows more than its vocabulary has pieces, at most: sentinels and padding."""
 
 
 def register_task(register_tasks: Callable[[], Sequence[str]] | None, cfg: DatasetConfig) -> None:
@@ -70,26 +76,76 @@ def check_data_fit(model: Any, cfg: DatasetConfig) -> seqio.Task | seqio.Mixture
 
 
 def check_vocabulary(provider: seqio.Task | seqio.Mixture, kept: Path) -> None:
-    """Raises ValueError where a task's vocabulary is not the one that a run was trained with.
+    """Raises ValueError where a task's vocabulary is not the one that weights were trained with.
 
-    Known is the file that `keep_vocabulary` kept; other vocabularies than SentencePiece's are not compared.
+    Only SentencePiece vocabularies are compared. T5's sentinels may be in one of the two alone.
+
+    Args:
+      provider: the task.
+      kept: the vocabulary beside the weights: a SentencePiece model, or Hugging Face's `tokenizer.json`.
     """
     vocabulary = provider.output_features["inputs"].vocabulary
     if not isinstance(vocabulary, seqio.SentencePieceVocabulary) or not kept.exists():
         return
-    trained = seqio.SentencePieceVocabulary(str(kept))
-    if pieces(vocabulary) != pieces(trained):
+    given, trained = pieces(vocabulary), file_pieces(kept)
+    if without_sentinels(given) != without_sentinels(trained):
+        places = (i for i, (one, other) in enumerate(zip(given, trained, strict=False)) if one != other)
+        first = next(places, min(len(given), len(trained)))
         raise ValueError(
             f"the vocabulary of {provider.name}, {vocabulary.sentencepiece_model_file} "
             f"({vocabulary.vocab_size} pieces), is not the one that the run was trained with, {kept} "
-            f"({trained.vocab_size} pieces): the same token would be another word. Use the data and the "
-            "vocabulary of that training, or start without its weights in a new MODEL_DIR."
+            f"({len(trained)} pieces; the first difference is at {first}): the same token would be another "
+            "word. Use the data and the vocabulary of that training (VOCABULARY), or start without its "
+            "weights in a new MODEL_DIR."
         )
+
+
+def file_pieces(file: Path) -> list[str]:
+    """Returns what each token of a vocabulary file stands for, in order.
+
+    Raises:
+      ValueError: it is a `tokenizer.json` without a vocabulary of SentencePiece.
+    """
+    if file.suffix != ".json":
+        return pieces(seqio.SentencePieceVocabulary(str(file)))
+    values = read_json(file).get("model", {}).get("vocab")
+    if not isinstance(values, list) or not all(isinstance(one, list) and one for one in values):
+        raise ValueError(f"{file} has no Unigram vocabulary, as T5's has: move it away, or put T5's there.")
+    return [one[0] for one in values]
 
 
 def pieces(vocabulary: seqio.SentencePieceVocabulary) -> list[str]:
     """What each token stands for, in order."""
     return [vocabulary.tokenizer.id_to_piece(i) for i in range(vocabulary.tokenizer.get_piece_size())]
+
+
+def without_sentinels(names: Sequence[str]) -> list[str]:
+    """Returns the pieces without T5's sentinels at the end, which only some of its vocabulary files have."""
+    names = list(names)
+    while names and SENTINEL.fullmatch(names[-1]):
+        names.pop()
+    return names
+
+
+def check_embedding_used(provider: seqio.Task | seqio.Mixture, model: Any) -> None:
+    """Raises ValueError where a vocabulary is not that of a pretrained T5 which came without one.
+
+    An embedding has some rows more than its vocabulary has pieces: T5's sentinels, and padding. The published
+    T5 (32,128 rows) have `<unk>` at 2; some of T5's vocabulary files have `<s>` there and shift all others.
+    """
+    vocabulary, rows = provider.output_features["inputs"].vocabulary, model.config.t5.vocab_size
+    unknown = vocabulary.unk_id
+    if vocabulary.vocab_size + MOST_UNUSED_ROWS < rows:
+        reason = f"it has {vocabulary.vocab_size} pieces, but the T5 embeds {rows} tokens"
+    elif rows == PUBLISHED_ROWS and unknown != PUBLISHED_UNKNOWN:
+        reason = f"its <unk> is token {unknown}, that of the published T5 is {PUBLISHED_UNKNOWN}"
+    else:
+        return
+    raise ValueError(
+        f"the vocabulary of {provider.name} is not that of the T5 in INITIAL_CHECKPOINT_PATH: {reason}, so "
+        "that the same token would be another word. Set VOCABULARY to the spiece.model of the T5; if it was "
+        f"trained with this vocabulary, put that beside its weights as {VOCABULARY_FILE}."
+    )
 
 
 def keep_vocabulary(provider: seqio.Task | seqio.Mixture, model_dir: str | Path) -> None:

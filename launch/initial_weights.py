@@ -17,7 +17,8 @@ from richhf.pretrained import read_weights as read_file
 from richhf.pretrained.formats import RICHHF, find_format, part_of
 from richhf.pretrained.weight_files import FILES
 
-HUGGING_FACE_VOCABULARY = "spiece.model"
+VOCABULARIES = (VOCABULARY_FILE, "spiece.model", "tokenizer.json")
+"""The file of a vocabulary beside weights: ours, then Hugging Face's. The first that exists counts."""
 
 Given = str | Sequence[str] | Mapping[str, str]
 
@@ -28,6 +29,7 @@ class InitialWeights:
     Attributes:
       paths: what was read, in order.
       fresh: the parts of the network that no source covers.
+      fresh_sizes: how many parameters start fresh, by part of the network; parts without any are left out.
       lines: what comes from where, for people.
     """
 
@@ -71,6 +73,7 @@ class InitialWeights:
             notes += imported.notes
             self.paths.append(file.path)
         self.fresh = tuple(part for part in parts if part not in origin)
+        self.fresh_sizes = part_sizes({path: x for path, x in target.items() if path not in self._params})
         self.lines = tuple(self._describe(parts, target, origin)) + tuple(f"  {note}" for note in notes)
 
     def take(self) -> dict[str, Any]:
@@ -85,13 +88,46 @@ class InitialWeights:
         self, parts: Sequence[str], target: Mapping[str, Any], origin: Mapping[str, str]
     ) -> Iterator[str]:
         yield "initial parameters:"
+        sizes = part_sizes(target)
         for part in parts:
-            paths = [path for path in target if part_of(path) == part]
-            size = sum(target[path].size for path in paths)
-            fresh = sum(target[path].size for path in paths if path not in self._params)
+            size, fresh = sizes[part], self.fresh_sizes.get(part, 0)
             where = origin.get(part, "fresh")
             some = f"; {fresh:,} of them fresh" if part in origin and fresh else ""
             yield f"  {part:<24}{size / 1e6:>9.2f} M  {where}{some}"
+
+
+def part_sizes(target: Mapping[str, Any]) -> dict[str, int]:
+    """Returns the number of parameters by part of the network, of shapes by path."""
+    sizes: dict[str, int] = {}
+    for path, leaf in target.items():
+        sizes[part_of(path)] = sizes.get(part_of(path), 0) + leaf.size
+    return sizes
+
+
+def model_sizes(model: RichFeedbackModel) -> dict[str, int]:
+    """Returns the number of parameters by part of a model."""
+    return part_sizes(flat_shapes(initial_shapes(model.config)))
+
+
+def fresh_line(model: RichFeedbackModel, fresh_sizes: Mapping[str, int]) -> str:
+    """Returns how many parameters of how many start fresh, in words, by part."""
+    total, fresh = sum(model_sizes(model).values()), sum(fresh_sizes.values())
+    parts = ", ".join(f"{part} {_millions(size)}" for part, size in fresh_sizes.items())
+    return f"{_millions(fresh)} of {_millions(total)} parameters start fresh" + (
+        f" ({parts})" if parts else ""
+    )
+
+
+def fresh_warning(model: RichFeedbackModel) -> str:
+    """Returns a warning for fine-tuning without anything to start from."""
+    return (
+        f"warning: all {_millions(sum(model_sizes(model).values()))} parameters start fresh, but this run is "
+        "made for pretrained ones: give INITIAL_CHECKPOINT_PATH (README, RichHF-18K, names the files)"
+    )
+
+
+def _millions(size: int) -> str:
+    return f"{size / 1e6:.2f} M"
 
 
 def _sources(given: Given) -> list[tuple[str | None, str]]:
@@ -112,12 +148,13 @@ def _sources(given: Given) -> list[tuple[str | None, str]]:
 
 
 def find_vocabularies(given: Given) -> list[Path]:
-    """The vocabularies that the sources of a text model were trained with, where they keep one."""
+    """Returns the vocabularies that the sources of a text model were trained with, where they keep one."""
     found = []
     for part, path in _sources(given):
         there = Path(path) if _is_foreign(Path(path)) else run_folder(_find_run(path))
-        files = (there / VOCABULARY_FILE, there / HUGGING_FACE_VOCABULARY)
-        found += [file for file in files if part in (None, "t5") and file.is_file()]
+        there = there.parent if there.is_file() else there
+        files = (there / name for name in VOCABULARIES)
+        found += [file for file in files if part in (None, "t5") and file.is_file()][:1]
     return found
 
 

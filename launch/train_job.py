@@ -13,6 +13,7 @@ from launch.checkpoint_source import check_prompts
 from launch.data_fit import (
     VOCABULARY_FILE,
     check_data_fit,
+    check_embedding_used,
     check_map_size,
     check_rows,
     check_vocabulary,
@@ -21,7 +22,7 @@ from launch.data_fit import (
     register_task,
 )
 from launch.gin_config import AS_TRAINED, CONFIG_FILE, check_recorded, macros
-from launch.initial_weights import Given, InitialWeights, find_vocabularies
+from launch.initial_weights import Given, InitialWeights, find_vocabularies, fresh_warning
 from launch.panels import Panels
 from launch.training_plan import print_plan
 from richhf.atomic import atomic_path
@@ -45,6 +46,7 @@ def train_job(
     train_eval_dataset_cfg: DatasetConfig | None = None,
     initial_checkpoint_path: Given | None = None,
     num_panels: int = 4,
+    expects_pretrained: bool = False,
     dry_run: str = "",
 ) -> Any:
     """Trains and returns the last state.
@@ -66,6 +68,8 @@ def train_job(
         several: a list, or paths by part.
       num_panels: how many of its images are drawn for TensorBoard at each evaluation, if there
         are true maps.
+      expects_pretrained: whether the settings are those of fine-tuning: a run that starts without
+        initial_checkpoint_path then prints a warning.
       dry_run: print the plan for these devices (see `launch.dry_run`) instead of training.
     """
     register_task(register_tasks, train_dataset_cfg)
@@ -74,10 +78,14 @@ def train_job(
     check_recorded(AS_TRAINED, Path(model_dir) / CONFIG_FILE)
     check_prompts(Path(model_dir))
     initial = None
-    if initial_checkpoint_path and not has_checkpoints(model_dir):
-        for file in find_vocabularies(initial_checkpoint_path):
+    is_new = not has_checkpoints(model_dir)
+    if initial_checkpoint_path and is_new:
+        vocabularies = find_vocabularies(initial_checkpoint_path)
+        for file in vocabularies:
             check_vocabulary(provider, file)
         initial = InitialWeights(initial_checkpoint_path, model)
+        if not vocabularies and "t5" not in initial.fresh:
+            check_embedding_used(provider, model)
     partitioner = partitioner or Partitioner()
     if train_eval_dataset_cfg:
         check_data_fit(model, train_eval_dataset_cfg)
@@ -100,6 +108,8 @@ def train_job(
         settings["eval_batches"] = {cfg.split: lambda: counted_batches(cfg, share)}
         if num_panels and has_maps:
             settings["image_panels"] = Panels(model, lambda: next(counted_batches(cfg, share)), num_panels)
+    if expects_pretrained and is_new and initial is None and jax.process_index() == 0:
+        print(fresh_warning(model), flush=True)
     if dry_run:
         cfgs = train_dataset_cfg, train_eval_dataset_cfg
         return print_plan(model, model_dir, train, iterator, cfgs, settings, dry_run, initial)

@@ -13,7 +13,7 @@ import jax
 from launch.chips import GIB
 from launch.dry_run import slice_of
 from launch.gin_config import ConfigError
-from launch.initial_weights import InitialWeights
+from launch.initial_weights import InitialWeights, fresh_line, model_sizes
 from launch.precompile_job import train_settings
 from launch.precompile_report import format_bytes
 from richhf.data.dataset_info import INFO, read_info
@@ -76,7 +76,7 @@ def print_plan(
     types = {name: spec.dtype for name, spec in iterator.element_spec.items()}
     optimizer, ema_decay = settings["optimizer"], settings["ema_decay"]
     _, target = initializer(model, optimizer, partitioner, shapes, types, ema_decay)
-    start = start_line(target, model_dir, initial, iterator, settings["total_steps"])
+    start = start_line(model, target, model_dir, initial, iterator, settings["total_steps"])
     lines = {
         "model": model_line(model, target.params),
         "data": data_line(cfg),
@@ -162,6 +162,7 @@ def steps_line(cfg: DatasetConfig, settings: Mapping[str, Any]) -> str:
 
 
 def start_line(
+    model: RichFeedbackModel,
     target: TrainState,
     model_dir: str,
     initial: InitialWeights | None,
@@ -175,10 +176,11 @@ def start_line(
     """
     going_on = has_checkpoints(model_dir)
     if not going_on and initial is None:
-        return f"new, at step 0 ({model_dir} has no checkpoint)"
+        fresh = fresh_line(model, model_sizes(model))
+        return f"new, at step 0 ({model_dir} has no checkpoint); {fresh}"
     if initial is not None:
-        fresh = f"; fresh: {', '.join(initial.fresh)}" if initial.fresh else ""
-        return f"new, at step 0 with the parameters of {' and '.join(map(str, initial.paths))}{fresh}"
+        fresh = fresh_line(model, initial.fresh_sizes)
+        return f"new, at step 0 with the parameters of {' and '.join(map(str, initial.paths))}; {fresh}"
     folder, damaged = find_undamaged(model_dir)
     if folder is None:
         raise DamagedError(

@@ -69,7 +69,10 @@ def add_convert(add: Add) -> None:
     command.add_argument("destination", metavar="DST", help=text)
     text = "author, hf-t5, t5x-t5, hf-vit, big-vision-vit or richhf (default: what it looks like)"
     command.add_argument("--from", metavar="FORMAT", dest="source_format", help=text)
-    text = "richhf (default), or author: the PyTorch layout of RAHF's first author, .safetensors or .pt"
+    text = (
+        "richhf (default); author: the PyTorch layout of RAHF's first author, .safetensors or .pt; or "
+        "author-transformers5: the same as his network names it with transformers 5"
+    )
     command.add_argument("--to", metavar="FORMAT", dest="target_format", default="richhf", help=text)
     text = "config.json of ours with the sizes (default: in or beside SRC, or read off the weights)"
     command.add_argument("--model", metavar="FILE", help=text)

@@ -181,8 +181,10 @@ class KeywordTarget:
                 if copy.startswith(MISALIGNED_SUFFIX, j):
                     flags[word] = True
                     j += len(MISALIGNED_SUFFIX)
-                elif j < len(copy) or ended:
+                elif ended or not MISALIGNED_SUFFIX.startswith(copy[j:]):
                     flags[word] = False
+                else:  # The text breaks off where a mark may begin.
+                    return flags
             if j == len(copy):
                 return flags if i == len(text) or not ended else None
             if i == len(text) or copy[j] != text[i]:

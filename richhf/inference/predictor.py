@@ -160,6 +160,8 @@ class Predictor:
 
         `score_fn(pixels, tokens, params=...)` takes floats [b h w 3] in [0, 1], of any size, and tokens
         [b t l] from `encode_prompts`, and gives a dict of float [b] in [0, 1] by name, higher is better.
+        Values outside of [0, 1] and NaN are a ValueError, also in `jax.grad` and `jax.vmap`; inside `jax.jit`
+        values are not known, and nothing is checked: clip there what may leave the range.
         Inside, images are fitted to the model's square by the same rule as in a call, but not rounded to
         bytes: for images of the model's size the scores are those of a call, for others they differ by what
         half a grey level does. `params` are the predictor's unless given: a function of one's

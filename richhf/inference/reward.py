@@ -12,7 +12,10 @@ from richhf.data.prompts import ROWS
 from richhf.inference.pictures import fit_weights
 from richhf.models.model import RichFeedbackModel
 
-_BYTES = 2.0  # beyond what a resize or a step of gradient ascent makes of 1
+_BYTES = 2.0
+"""What is larger is no overshoot: bytes, or pixels in another range."""
+_SLACK = 1e-3
+"""How far values may lie outside of [0, 1], by rounding: a quarter of a grey level."""
 Score = Callable[..., dict[str, Float[Array, "b"]]]
 
 
@@ -35,7 +38,7 @@ def score_pixels(
 
     Raises:
       ValueError: pixels are no floats [b h w 3], or tokens are not the prompt rows of as many prompts; or
-        pixels go up to 255, where values can be seen (outside of jax.jit).
+        pixels are outside of [0, 1] or not finite, where their values are known: not inside jax.jit.
     """
     given = pixels
     pixels = _as_array("pixels", pixels, "floats in [0, 1], [b h w 3]")
@@ -84,12 +87,34 @@ def _check(pixels: Array, tokens: Array, rows: int) -> None:
 
 
 def _check_values(pixels: Any) -> None:
-    """Looks at values, where they are there: not while traced, nor of an array that lies on several hosts."""
-    if isinstance(pixels, jax.core.Tracer) or not getattr(pixels, "is_fully_addressable", True):
+    """Looks at values where they are known: not inside jax.jit, nor of an array on several hosts."""
+    known = _known_values(pixels)
+    if known is None or not getattr(known, "is_fully_addressable", True):
         return
-    highest = float(np.asarray(pixels).max())
-    if highest > _BYTES:
-        raise ValueError(f"pixels go up to {highest:g}; expected floats in [0, 1]. Divide by 255 first.")
+    values = np.asarray(known)  # NumPy: inside jax.jit, JAX would trace what is computed of constants too.
+    finite = np.isfinite(values)
+    if not finite.all():
+        count = int(np.sum(~finite))
+        raise ValueError(f"pixels have {count} values that are NaN or infinite; expected floats in [0, 1].")
+    lowest, highest = float(values.min()), float(values.max())
+    if lowest >= -_SLACK and highest <= 1 + _SLACK:
+        return
+    if lowest >= -_SLACK:
+        move = "Divide by 255 first." if highest > _BYTES else "Clip them: jnp.clip(pixels, 0, 1)."
+    elif lowest >= -1 - _SLACK and highest <= 1 + _SLACK:
+        move = "Of [-1, 1] that is (pixels + 1) / 2; what only overshoots is jnp.clip(pixels, 0, 1)."
+    else:
+        move = "Scale them to [0, 1], or clip them: jnp.clip(pixels, 0, 1)."
+    raise ValueError(f"pixels go from {lowest:g} to {highest:g}; expected floats in [0, 1]. {move}")
+
+
+def _known_values(pixels: Any) -> Any:
+    """Returns the values behind what jax.grad and jax.vmap trace; None inside jax.jit: it has none yet."""
+    if not isinstance(pixels, jax.core.Tracer):
+        return pixels
+    # A tracer of jax.grad holds its value as `primal`, one of jax.vmap all rows as `val`.
+    inner = getattr(pixels, "primal", getattr(pixels, "val", None))
+    return _known_values(inner) if isinstance(inner, jax.Array | np.ndarray) else None
 
 
 def fit_pixels(pixels: Float[Array, "b h w 3"], side: int) -> Float[Array, "b s s 3"]:

@@ -24,15 +24,20 @@ from richhf.pretrained.transforms import (
 from richhf.pretrained.vit_tables import hugging_face_vit
 
 
-def author_table(config: RAHFConfig) -> Table:
+def author_table(config: RAHFConfig, transformers: int = 4) -> Table:
     """The table for a network of given sizes.
+
+    Args:
+        config: the sizes.
+        transformers: the major version whose names of the ViT are written, 4 (as published) or 5. Those of
+            both are read.
 
     Raises:
         ValueError: the layout has no place for such a network, or what it stands for computes something else.
     """
     check_author_layout(config)
     width = config.vit.width
-    vit, t5 = hugging_face_vit(config.vit), hugging_face_t5(config.t5)
+    vit, t5 = hugging_face_vit(config.vit, transformers), hugging_face_t5(config.t5)
     parts = [vit.under("vit.", "vit/"), t5.under("t5.", "t5/")]
     rules = [rule for part in parts for rule in part.rules]
     rules += _weight_and_bias("visual_token_projection", "visual_token_projection", TRANSPOSE)
@@ -49,8 +54,6 @@ def author_table(config: RAHFConfig) -> Table:
         left_out=parts[1].left_out,
         fresh={"(image_)?word_head/.*": "an extension of this project"},
         unused={"vit.pooler.dense.weight": (width, width), "vit.pooler.dense.bias": (width,)},
-        # Of a model that was saved inside DistributedDataParallel.
-        prefix=r"module\.",
     )
 
 

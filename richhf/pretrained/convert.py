@@ -22,7 +22,7 @@ from richhf.pretrained.formats import (
     check_format,
     find_format,
     import_weights,
-    one_by_one,
+    normalize,
     part_of,
 )
 from richhf.pretrained.loader import export_params, flat_shapes, initial_shapes, nest
@@ -40,13 +40,17 @@ from richhf.pretrained.native import (
     read_description,
     write_model,
 )
+from richhf.pretrained.rules import Table
 from richhf.pretrained.sizes import infer_config
 from richhf.pretrained.tensor_file import TENSORS, write_tensors
 from richhf.pretrained.torch_file import TORCH
 from richhf.pretrained.vocabulary_file import check_vocabulary
 from richhf.pretrained.weight_files import DESCRIPTION, WeightFile, check_exists, read_weights
 
-TARGETS = (RICHHF, AUTHOR)
+AUTHOR_5 = "author-transformers5"
+AUTHOR_NAMES = {AUTHOR: 4, AUTHOR_5: 5}
+"""Targets of the author's layout, with the major version of transformers whose names the ViT has."""
+TARGETS = (RICHHF, *AUTHOR_NAMES)
 OTHERS = (".npz", ".npy", ".onnx", ".ckpt", ".h5", ".msgpack", ".zip", ".json", ".safetensor", ".gguf")
 PROMPT_LENGTH = 128
 """Tokens of a prompt row, where nothing says how many."""
@@ -73,7 +77,8 @@ def convert(
             or of the author's names (the latter also `.pt`); or, for our own, a native model folder, new or
             empty, which is of a whole network.
         source_format: what the source is said to be (`FORMATS`); None: found out.
-        target_format: `richhf` or `author`.
+        target_format: `richhf`; `author`, with the ViT's names of transformers 4, as the author published
+            them; or `author-transformers5`, with those that his network has with transformers 5.
         model: a `config.json` of ours with the sizes; None: what the source says, or what is read off its
             arrays.
         vocabulary: for a native folder, the SentencePiece model that the weights were trained with; None: the
@@ -108,7 +113,7 @@ def convert(
     given = None if model is None else _read_given(Path(model))
     file = read_weights(source)
     found = find_format(file, source_format)
-    file = one_by_one(file, found)
+    file = normalize(file, found)
     known = given or _described(file, found.name)
     described, settings = known or (
         RichFeedbackModel(infer_config(file, found)),
@@ -128,8 +133,9 @@ def convert(
         settings, provenance=told, prompt_length=prompt_length or settings.prompt_length
     )
     description = json.dumps(describe_model(described, settings), ensure_ascii=False)
-    if target_format == AUTHOR:
-        _write_author(destination, config, imported.params, str(file.path), description)
+    if target_format in AUTHOR_NAMES:
+        table = author_table(config, AUTHOR_NAMES[target_format])
+        _write_author(destination, table, imported.params, str(file.path), description)
         if known and destination.suffix.lower() in TORCH:
             note(f"  lost in a file of PyTorch ({TENSORS} keeps it): {_beside_arrays(described, settings)}")
     elif pieces is None:
@@ -153,7 +159,7 @@ def convert(
 def _check_destination(destination: Path, source: Path, target_format: str) -> None:
     """Raises an error unless what is asked for can be written there, over nothing."""
     suffix = destination.suffix.lower()
-    if target_format == AUTHOR and suffix not in (TENSORS, *TORCH):
+    if target_format in AUTHOR_NAMES and suffix not in (TENSORS, *TORCH):
         raise ValueError(
             f"{destination} should end in {TENSORS} or {', '.join(TORCH)}, for the author's layout."
         )
@@ -242,9 +248,9 @@ def _beside_arrays(model: RichFeedbackModel, settings: Settings) -> str:
 
 
 def _write_author(
-    destination: Path, config: RAHFConfig, params: Mapping[str, np.ndarray], origin: str, description: str
+    destination: Path, table: Table, params: Mapping[str, np.ndarray], origin: str, description: str
 ) -> None:
-    state = export_params(author_table(config), params, origin)
+    state = export_params(table, params, origin)
     if destination.suffix.lower() == TENSORS:
         write_tensors(destination, state, {"format": "pt", DESCRIPTION: description})
         return

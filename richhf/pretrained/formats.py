@@ -1,8 +1,7 @@
-"""The formats that weights come in, told by the names of their arrays, and the import of any of them."""
+"""The formats of weights, recognized by the names of the arrays, and the import of any of them."""
 
 import dataclasses
 import difflib
-import re
 from collections.abc import Callable, Collection, Iterable, Mapping
 from typing import Any
 
@@ -15,14 +14,23 @@ from richhf.models.rahf import RAHFConfig
 from richhf.models.stack import STACKED, unstack_layers
 from richhf.pretrained.author_table import author_table
 from richhf.pretrained.loader import Imported, WeightsError, import_params
+from richhf.pretrained.prefixes import choose_prefix, prefixes_of, take_below, without_tools
 from richhf.pretrained.rules import Rule, Table
-from richhf.pretrained.t5_tables import hugging_face_t5, t5x_t5
+from richhf.pretrained.t5_tables import (
+    SCALED_LOGITS,
+    add_tied_logits,
+    hugging_face_t5,
+    scales_logits,
+    t5x_t5,
+)
 from richhf.pretrained.transforms import positions
 from richhf.pretrained.vit_tables import big_vision_vit, hugging_face_vit
 from richhf.pretrained.weight_files import WeightFile
 
 RICHHF, AUTHOR = "richhf", "author"
 HF_T5, T5X_T5, HF_VIT, BIG_VISION_VIT = "hf-t5", "t5x-t5", "hf-vit", "big-vision-vit"
+EMBEDDING = "t5/embedding/embedding"
+"""The path of the parameter with a row for each token."""
 APPROXIMATE_GELU = "gelu_pytorch_tanh"
 """What Hugging Face calls it."""
 
@@ -34,7 +42,7 @@ class Format:
     Attributes:
         name: as commands take it.
         what: in words.
-        mark: regular expression of a name that every such file has.
+        mark: regular expression of a name that every such file has, below whatever prefix.
         parts: of the network (`parameter_parts`) that it covers; None: those that it has arrays of.
         table: (sizes, paths of the model) to the rules for a whole network.
         settings: (sizes) to our values of what a `config.json` beside the weights says, by its names.
@@ -69,6 +77,7 @@ def _t5_settings(config: RAHFConfig) -> dict[str, Any]:
         "relative_attention_num_buckets": t5.relative_buckets,
         "relative_attention_max_distance": t5.relative_max_distance,
         "layer_norm_epsilon": t5.eps,
+        SCALED_LOGITS: t5.tied_logits,
     }
 
 
@@ -92,7 +101,7 @@ FORMATS = {
         Format(
             AUTHOR,
             "the author's RAHF (PyTorch)",
-            r"(module\.)?visual_token_projection\.weight",
+            r"visual_token_projection\.weight",
             ("vit", "visual_token_projection", "t5", "heatmap_heads", "score_heads"),
             lambda config, paths: author_table(config),
             lambda config: _t5_settings(config) | _vit_settings(config),
@@ -123,7 +132,7 @@ FORMATS = {
         Format(
             BIG_VISION_VIT,
             "ViT of big_vision or augreg",
-            r"((opt/target|params)/)?Transformer/encoderblock(_0)?/LayerNorm_0/scale",
+            r"Transformer/encoderblock(_0)?/LayerNorm_0/scale",
             ("vit",),
             lambda config, paths: big_vision_vit(config.vit).under("", "vit/"),
         ),
@@ -147,29 +156,35 @@ def check_format(name: str | None) -> None:
 
 
 def find_format(file: WeightFile, name: str | None = None) -> Format:
-    """The format of what was read.
+    """Returns the format of a file's arrays, whatever prefix their names have.
 
     Args:
         file: what was read.
-        name: what it is said to be; None: found out.
+        name: of the format that is expected; None: any.
 
     Raises:
-        ValueError: of no known format, or not of the one named; says what was found.
+        ValueError: the format is unknown, is not the expected one, or there are several networks. The message
+            lists what was found.
     """
     check_format(name)
-    found = next((one for one in FORMATS.values() if _has(file, one.mark)), None)
-    if found is None or (name is not None and found.name != name):
-        names = ", ".join(list(file.arrays)[:4]) or "nothing"
-        is_it = f"{found.what} ({found.name})" if found else "of no known format"
-        wanted = FORMATS[name].what if name else "; ".join(f"{one.what}" for one in FORMATS.values())
+    names = without_tools(file.arrays, str(file.path))
+    matching = [one for one in FORMATS.values() if prefixes_of(names, one.mark)]
+    if AUTHOR in [one.name for one in matching]:
+        matching = [FORMATS[AUTHOR]]  # Its ViT and its T5 are Hugging Face's.
+    if len(matching) > 1 and name is None:
         raise ValueError(
-            f"{file.path} is {is_it}: {len(file.arrays)} arrays, named {names}, ...; expected {wanted}."
+            f"{file.path} holds several networks, {' and '.join(one.what for one in matching)}, without the "
+            "projection and the heads of RAHF: save each network in a file of its own."
+        )
+    found = next((one for one in matching if name in (None, one.name)), None)
+    if found is None:
+        listed = ", ".join(list(file.arrays)[:4]) or "nothing"
+        is_it = " and ".join(f"{one.what} ({one.name})" for one in matching) or "of no known format"
+        expected = FORMATS[name].what if name else "; ".join(one.what for one in FORMATS.values())
+        raise ValueError(
+            f"{file.path} is {is_it}: {len(file.arrays)} arrays, named {listed}, ...; expected {expected}."
         )
     return found
-
-
-def _has(file: WeightFile, mark: str) -> bool:
-    return any(re.fullmatch(mark, name) for name in file.arrays)
 
 
 def part_of(path: str) -> str:
@@ -177,19 +192,37 @@ def part_of(path: str) -> str:
     return next(iter(parameter_parts({path.split("/")[0]: None})))
 
 
-def one_by_one(file: WeightFile, found: Format) -> WeightFile:
-    """The same with an array for each layer, where a stack that a scan runs over has one for all."""
-    arrays: dict[str, np.ndarray] = {}
-    if found.name == RICHHF and any(part in STACKED for name in file.arrays for part in name.split("/")):
-        nested = unstack_layers(traverse_util.unflatten_dict(dict(file.arrays), sep="/"))
+def normalize(file: WeightFile, found: Format) -> WeightFile:
+    """Returns a file with the names of its format: no prefix, and one array for each layer of a stack.
+
+    Arrays that do not lie below the prefix of the network are left out, with a note.
+
+    Raises:
+        ValueError: the file has several copies of the network and does not say which is meant.
+    """
+    arrays = without_tools(file.arrays, str(file.path))
+    prefixes = prefixes_of(arrays, found.mark)
+    prefix = choose_prefix(prefixes, str(file.path), found.what)
+    arrays, notes = take_below(arrays, prefix, prefixes)
+    if found.name == RICHHF and any(part in STACKED for name in arrays for part in name.split("/")):
+        nested = unstack_layers(traverse_util.unflatten_dict(arrays, sep="/"))
         arrays = traverse_util.flatten_dict(nested, sep="/")
     elif found.name == BIG_VISION_VIT:
-        for name, value in file.arrays.items():
-            before, block, after = name.partition("Transformer/encoderblock/")
-            layers = enumerate(value) if block and value.ndim else ()
-            stem = f"{before}{block[:-1]}"
-            arrays |= {f"{stem}_{i}/{after}": layer for i, layer in layers} or {name: value}
-    return dataclasses.replace(file, arrays=arrays) if arrays else file
+        arrays = _unstack_big_vision(arrays)
+    elif found.name == HF_T5:
+        arrays, more = add_tied_logits(arrays, file.config or {})
+        notes += more
+    return dataclasses.replace(file, arrays=arrays, notes=file.notes + notes)
+
+
+def _unstack_big_vision(arrays: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+    result: dict[str, np.ndarray] = {}
+    for name, value in arrays.items():
+        before, block, after = name.partition("Transformer/encoderblock/")
+        layers = enumerate(value) if block and value.ndim else ()
+        stem = f"{before}{block[:-1]}"
+        result |= {f"{stem}_{i}/{after}": layer for i, layer in layers} or {name: value}
+    return result
 
 
 def import_weights(
@@ -213,7 +246,7 @@ def import_weights(
         ValueError: of no known format, without one of the parts, or not fitting.
     """
     found = find_format(file, format_name)
-    file = one_by_one(file, found)
+    file = normalize(file, found)
     covered = found.parts or tuple(dict.fromkeys(part_of(name) for name in file.arrays))
     lacking = [part for part in parts or () if part not in covered]
     if lacking:
@@ -229,9 +262,23 @@ def import_weights(
     if found.name == RICHHF and parts is not None:
         arrays = {name: value for name, value in arrays.items() if part_of(name) in parts}
     table = found.table(config, target)
+    if parts is None or "t5" in parts:
+        _check_rows(file, table, config)
     notes = check_config(file, found, config)
     imported = import_params(table, arrays, wanted, str(file.path), not_wanted=target.keys() - wanted.keys())
     return dataclasses.replace(imported, notes=file.notes + notes + imported.notes)
+
+
+def _check_rows(file: WeightFile, table: Table, config: RAHFConfig) -> None:
+    """Raises WeightsError where a T5 embeds another number of tokens than the model does."""
+    names = [rule.source for rule in table.rules if rule.target == EMBEDDING]
+    embeddings = [file.arrays[name] for name in names if name in file.arrays]
+    rows = next((len(array) for array in embeddings if array.ndim), None)
+    if rows is not None and rows != config.t5.vocab_size:
+        raise WeightsError(
+            f"the T5 in {file.path} embeds {rows} tokens, but the model embeds {config.t5.vocab_size}: set "
+            f"T5Config.vocab_size to {rows}, and use the vocabulary that this T5 was trained with."
+        )
 
 
 def check_config(file: WeightFile, found: Format, config: RAHFConfig) -> tuple[str, ...]:
@@ -244,8 +291,10 @@ def check_config(file: WeightFile, found: Format, config: RAHFConfig) -> tuple[s
         WeightsError: others; the weights would fit and compute something else.
     """
     problems, notes = [], []
+    facts = dict(file.config or {})
+    facts[SCALED_LOGITS] = scales_logits(facts)
     for name, ours in found.settings(config).items():
-        theirs = (file.config or {}).get(name)
+        theirs = facts.get(name)
         if theirs is None or theirs == ours:
             continue
         if "eps" in name:

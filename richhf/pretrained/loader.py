@@ -137,7 +137,7 @@ def export_params(table: Table, params: Mapping[str, np.ndarray], origin: str) -
     """
     problems, result = [], {}
     for path, value in params.items():
-        rules = [(name, rule) for rule in table.rules if (name := rule.source_of(path))]
+        rules = [(name, rule) for rule in table.rules if rule.written and (name := rule.source_of(path))]
         for name, rule in rules:
             if rule.transform.outward is None:
                 problems.append(f"no way out: {path} ({rule.transform.name})")
@@ -161,7 +161,7 @@ def _convert(
     first, rule = found[0]
     array = arrays[first]
     if not jax.dtypes.issubdtype(array.dtype, np.floating):
-        problems.append(f"not numbers with a point: {first} is {array.dtype}")
+        problems.append(f"wrong type: {first} is {array.dtype}; expected floating-point numbers")
         return None
     for name, _ in found[1:]:
         if not np.array_equal(arrays[name], array):
@@ -176,7 +176,12 @@ def _convert(
         made = "" if value.shape == array.shape else f", {rule.transform.name} {value.shape}"
         problems.append(f"wrong shape: {first} {array.shape}{made}; {path} has {tuple(wanted.shape)}")
         return None
-    return value.astype(wanted.dtype)
+    with np.errstate(over="ignore"):
+        value = value.astype(wanted.dtype)
+    if not np.isfinite(value).all():
+        problems.append(f"not finite: {first} has NaN or infinite numbers as {wanted.dtype}")
+        return None
+    return value
 
 
 def _note_positions(notes: list[str], path: str, before: np.ndarray, after: np.ndarray) -> None:
@@ -199,9 +204,15 @@ def _without_prefix(source: Mapping[str, Any], prefix: str, origin: str) -> dict
 
 
 def _raise_all(problems: list[str], origin: str, what: str) -> None:
-    if problems:
-        listed = "\n  ".join(problems)
-        raise WeightsError(
-            f"{origin} {what} ({len(problems)} problems):\n  {listed}\n"
-            "Check that the format and the model's sizes are those of the weights."
-        )
+    if not problems:
+        return
+    counts: dict[str, int] = {}
+    for problem in problems:
+        kind = problem.partition(":")[0]
+        counts[kind] = counts.get(kind, 0) + 1
+    summary = ", ".join(f"{count} {kind}" for kind, count in counts.items())
+    listed = "\n  ".join(problems)
+    raise WeightsError(
+        f"{origin} {what} ({len(problems)} problems: {summary}). Check that the format and the model's sizes "
+        f"are those of the weights.\n  {listed}"
+    )

@@ -42,11 +42,13 @@ class Rule:
         source: a template of its name there, as in `encoder.layer.{i}.output.dense.bias`.
         target: a template of its path here, as in `block_{i}/mlp_out/bias`.
         transform: what is done with it.
+        written: whether it is also written; False for names of another version of the format.
     """
 
     source: str
     target: str
     transform: Transform = KEEP
+    written: bool = True
 
     def source_of(self, path: str) -> str | None:
         """The name there of what is at a path here."""
@@ -83,7 +85,8 @@ class Table:
         return dataclasses.replace(
             self,
             rules=tuple(
-                Rule(source + rule.source, target + rule.target, rule.transform) for rule in self.rules
+                dataclasses.replace(rule, source=source + rule.source, target=target + rule.target)
+                for rule in self.rules
             ),
             left_out={re.escape(source) + pattern: why for pattern, why in self.left_out.items()},
             fresh={re.escape(target) + pattern: why for pattern, why in self.fresh.items()},

@@ -6,7 +6,6 @@ of the kind have: ViT heads 64 wide, T5's positions up to 128.
 
 import dataclasses
 import math
-import re
 from collections.abc import Mapping
 from typing import Any
 
@@ -25,7 +24,9 @@ from richhf.pretrained.formats import (
     HF_VIT,
     T5X_T5,
     Format,
+    normalize,
 )
+from richhf.pretrained.t5_tables import EMBEDDINGS, LOGITS, scales_logits
 from richhf.pretrained.weight_files import WeightFile
 
 HEAD_WIDTH = 64
@@ -43,13 +44,12 @@ def infer_config(file: WeightFile, found: Format) -> RAHFConfig:
     Raises:
         ValueError: it lacks what sizes are read off.
     """
-    prefix = found.table(RAHFConfig(), ()).prefix if found.name in (HF_VIT, BIG_VISION_VIT) else r"module\."
-    arrays = {re.sub(f"^(?:{prefix})", "", name): value for name, value in file.arrays.items()}
+    arrays = normalize(file, found).arrays
     readers = {
         AUTHOR: lambda: _author(arrays, file.config or {}),
         HF_T5: lambda: RAHFConfig(t5=_hugging_face_t5(arrays, file.config or {})),
         T5X_T5: lambda: RAHFConfig(t5=_t5x_t5(arrays)),
-        HF_VIT: lambda: RAHFConfig(vit=_hugging_face_vit(arrays, file.config or {})),
+        HF_VIT: lambda: RAHFConfig(vit=_hugging_face_vit(_without(arrays, "vit."), file.config or {})),
         BIG_VISION_VIT: lambda: RAHFConfig(vit=_big_vision_vit(arrays)),
     }
     try:
@@ -73,21 +73,30 @@ def _below(arrays: Arrays, prefix: str) -> dict[str, np.ndarray]:
     return {name.removeprefix(prefix): value for name, value in arrays.items() if name.startswith(prefix)}
 
 
+def _without(arrays: Arrays, prefix: str) -> dict[str, np.ndarray]:
+    return {name.removeprefix(prefix): value for name, value in arrays.items()}
+
+
 def _count(arrays: Arrays, template: str) -> int:
     """How many numbers, from 0 on, a name goes through."""
     return next(i for i in range(len(arrays) + 1) if template.format(i) not in arrays)
 
 
 def _hugging_face_vit(arrays: Arrays, facts: Facts) -> ViTConfig:
+    layer, mlp = (
+        ("layers.{}", "layers.0.mlp.fc1.bias")
+        if "layers.0.mlp.fc1.bias" in arrays
+        else ("encoder.layer.{}", "encoder.layer.0.intermediate.dense.bias")
+    )
     width, _, patch, _ = arrays["embeddings.patch_embeddings.projection.weight"].shape
     positions = arrays["embeddings.position_embeddings"].shape[-2]
     return ViTConfig(
         image_size=math.isqrt(positions - 1) * patch,
         patch_size=patch,
         width=width,
-        depth=_count(arrays, "encoder.layer.{}.layernorm_before.weight"),
+        depth=_count(arrays, f"{layer}.layernorm_before.weight"),
         num_heads=_fact(facts, "num_attention_heads", max(width // HEAD_WIDTH, 1)),
-        mlp_width=len(arrays["encoder.layer.0.intermediate.dense.bias"]),
+        mlp_width=len(arrays[mlp]),
         eps=_fact(facts, "layer_norm_eps", 1e-12),
         class_token=True,
         approximate_gelu=facts.get("hidden_act") == APPROXIMATE_GELU,
@@ -114,12 +123,18 @@ def _big_vision_vit(arrays: Arrays) -> ViTConfig:
 
 
 def _hugging_face_t5(arrays: Arrays, facts: Facts) -> T5Config:
-    vocab_size, d_model = arrays["shared.weight"].shape
     attention = "encoder.block.0.layer.0.SelfAttention"
     buckets, heads = arrays[f"{attention}.relative_attention_bias.weight"].shape
     mlp = "encoder.block.0.layer.1.DenseReluDense"
     gated = f"{mlp}.wi_0.weight" in arrays
-    logits = arrays.get("lm_head.weight", arrays["shared.weight"])
+    names = EMBEDDINGS if gated else (*EMBEDDINGS, LOGITS)  # T5 1.0 has one matrix for both.
+    embedding = arrays[next((name for name in names if name in arrays), EMBEDDINGS[0])]
+    vocab_size, d_model = embedding.shape
+    scaled = scales_logits(facts)
+    if scaled is None:
+        # A kernel of its own is T5 1.1's; where it is the embedding, the MLPs tell 1.0 from 1.1.
+        logits = arrays.get(LOGITS)
+        scaled = logits is None or (np.array_equal(logits, embedding) and not gated)
     return T5Config(
         vocab_size=vocab_size,
         d_model=d_model,
@@ -129,7 +144,7 @@ def _hugging_face_t5(arrays: Arrays, facts: Facts) -> T5Config:
         encoder_layers=_count(arrays, "encoder.block.{}.layer.0.layer_norm.weight"),
         decoder_layers=_count(arrays, "decoder.block.{}.layer.0.layer_norm.weight"),
         mlp=GATED_GELU if gated else RELU,
-        tied_logits=np.array_equal(logits, arrays["shared.weight"]),
+        tied_logits=scaled,
         relative_buckets=buckets,
         relative_max_distance=_fact(facts, "relative_attention_max_distance", 128),
         eps=_fact(facts, "layer_norm_epsilon", 1e-6),

@@ -4,6 +4,11 @@ Names and shapes as in transformers' `T5ForConditionalGeneration` (models/t5/mod
 `examples/t5/network.py` and `layers.py`, which the published checkpoints have.
 """
 
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+
 from richhf.models.t5_layers import GATED_GELU, T5Config
 from richhf.pretrained.rules import Rule, Table
 from richhf.pretrained.transforms import TRANSPOSE
@@ -12,14 +17,50 @@ from richhf.pretrained.transforms import TRANSPOSE
 PROJECTIONS = (("query", "q"), ("key", "k"), ("value", "v"), ("out", "o"))
 
 
+EMBEDDINGS = ("shared.weight", "encoder.embed_tokens.weight", "decoder.embed_tokens.weight")
+"""Transformers' names of the one embedding; a file has any of them."""
+LOGITS = "lm_head.weight"
+SCALED_LOGITS = "scale_decoder_outputs"
+"""The setting in `config.json` that tells T5 1.0's logits (True) from T5 1.1's, since transformers 5."""
+
+
+def scales_logits(facts: Mapping[str, Any]) -> bool | None:
+    """Returns whether a `config.json` says that the decoder's output is rescaled before the logits.
+
+    Transformers 4 says it by `tie_word_embeddings`, which is False for T5 1.1; version 5 always ties, and has
+    a setting of its own. None: the file does not say.
+    """
+    if SCALED_LOGITS in facts:
+        return facts[SCALED_LOGITS]
+    return False if facts.get("tie_word_embeddings") is False else None
+
+
+def add_tied_logits(
+    arrays: Mapping[str, np.ndarray], facts: Mapping[str, Any]
+) -> tuple[dict[str, np.ndarray], tuple[str, ...]]:
+    """Adds the logits' kernel to a T5 1.1 that transformers 5 saved with the embedding in its place.
+
+    Args:
+        arrays: by Hugging Face's names.
+        facts: the `config.json` beside them.
+
+    Returns:
+        the arrays, and a note where one was added.
+    """
+    name = next((name for name in EMBEDDINGS if name in arrays), None)
+    tied = facts.get("tie_word_embeddings") is True and facts.get(SCALED_LOGITS) is False
+    if LOGITS in arrays or name is None or not tied:
+        return dict(arrays), ()
+    return {**arrays, LOGITS: arrays[name]}, (f"{LOGITS} is {name}, as config.json says",)
+
+
 def hugging_face_t5(config: T5Config) -> Table:
     """Transformers' names; linear layers keep their weight as [out in]."""
-    rules = [Rule("shared.weight", "embedding/embedding")]
-    rules += [Rule(f"{side}.embed_tokens.weight", "embedding/embedding") for side in ("encoder", "decoder")]
+    rules = [Rule(name, "embedding/embedding") for name in EMBEDDINGS]
     if config.tied_logits:
-        rules.append(Rule("lm_head.weight", "embedding/embedding"))
+        rules.append(Rule(LOGITS, "embedding/embedding"))
     else:
-        rules.append(Rule("lm_head.weight", "logits_dense/kernel", TRANSPOSE))
+        rules.append(Rule(LOGITS, "logits_dense/kernel", TRANSPOSE))
     own, memory = (
         ("norm", "attention", "SelfAttention"),
         ("memory_norm", "memory_attention", "EncDecAttention"),

@@ -1,6 +1,8 @@
 """One file of PyTorch: a state_dict, alone or in what training keeps; nothing is unpickled but arrays."""
 
+import argparse
 import errno
+import pathlib
 import re
 from pathlib import Path
 from typing import Any
@@ -8,7 +10,11 @@ from typing import Any
 import numpy as np
 
 TORCH = (".pt", ".pth", ".bin")
-"""What such a file's name ends in."""
+"""Endings of such a file's name."""
+CHECKPOINTS = (".ckpt", ".tar")
+"""More endings that are read: of Lightning's checkpoints, and `.pth.tar`."""
+OPTIMIZERS = re.compile(r"optim|sched|scaler|loops|callbacks")
+"""Names under which a training's file keeps other arrays than weights."""
 WRAPPERS = ("state_dict", "model_state_dict", "model", "module")
 """Names under which a training's file keeps the weights."""
 ELSEWHERE = "where it comes from, save its state_dict as safetensors."
@@ -29,15 +35,17 @@ def read_torch(file: Path) -> tuple[dict[str, np.ndarray], tuple[str, ...]]:
             "or give the weights as safetensors."
         ) from error
     try:
-        content = torch.load(file, map_location="cpu", weights_only=True)
+        with torch.serialization.safe_globals(_plain_values()):
+            content = torch.load(file, map_location="cpu", weights_only=True)
     except Exception as error:
         if not tells_damage(error):
             raise
         # PyTorch's own message tells how to load it all the same, and to run what is in it.
         found = re.search(r"Unsupported global: GLOBAL ([\w.]+)", str(error))
-        if found:
+        if found or "TorchScript" in str(error):
+            more = found[1] if found else "a program, of TorchScript"
             raise ValueError(
-                f"{file} holds more than arrays ({found[1]}), and nothing is ever unpickled here: {ELSEWHERE}"
+                f"{file} holds more than arrays ({more}), and nothing is ever unpickled here: {ELSEWHERE}"
             ) from error
         raise ValueError(
             f"{file} is damaged, or not a file of weights alone that PyTorch wrote: {ELSEWHERE}"
@@ -69,8 +77,11 @@ def _wrapper(content: Any, file: Path) -> str | None:
     if not isinstance(content, dict):
         return None
     there = [name for name in WRAPPERS if _holds_arrays(content.get(name))]
+    others = _without_optimizers(content)
     if not there:
-        there = [name for name, value in content.items() if _is_state_dict(value)]
+        there = [name for name, value in others.items() if _is_state_dict(value)]
+    if not there:
+        there = [name for name, value in others.items() if _wraps_state_dict(value)]
     if len(there) > 1:
         raise ValueError(
             f"{file} holds several sets of weights, {', '.join(map(repr, there))}, and does not say which "
@@ -93,6 +104,29 @@ def _is_state_dict(value: Any) -> bool:
     if not isinstance(value, dict) or not value:
         return False
     return all(isinstance(one, torch.Tensor) for one in value.values())
+
+
+def _wraps_state_dict(value: Any) -> bool:
+    if _is_state_dict(value):
+        return True
+    return isinstance(value, dict) and any(map(_wraps_state_dict, _without_optimizers(value).values()))
+
+
+def _without_optimizers(content: dict[Any, Any]) -> dict[Any, Any]:
+    return {name: value for name, value in content.items() if not OPTIMIZERS.search(str(name).lower())}
+
+
+def _plain_values() -> list[Any]:
+    """Returns the types that training keeps beside arrays and that run no code: settings, NumPy's, paths."""
+    scalar = np.dtype(np.float32).type(0).__reduce__()[0]
+    types = {type(np.dtype(kind)) for kind in (*"?bBhHiIlLqQefdg", "S", "U")}
+    numpy_names = [(scalar, f"numpy.{module}.multiarray.scalar") for module in ("core", "_core")]
+    path_names = [
+        (pathlib.PurePosixPath, f"{module}.{name}")
+        for module in ("pathlib", "pathlib._local")
+        for name in ("PosixPath", "PurePosixPath", "WindowsPath", "PureWindowsPath")
+    ]
+    return [argparse.Namespace, np.dtype, *types, *numpy_names, *path_names]
 
 
 def _to_numpy(tensor: Any, name: str, file: Path) -> np.ndarray:

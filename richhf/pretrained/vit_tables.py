@@ -1,8 +1,8 @@
 """ViT in the layouts of Hugging Face and of big_vision / augreg.
 
-Names and shapes as in transformers' published ViT checkpoints, and as in big_vision's `models/vit.py`;
-augreg's files (github.com/google-research/vision_transformer) number the parts of a block one after the other
-and keep the position of the class token with the others.
+Names and shapes as in transformers' ViT (published checkpoints, and models/vit/modeling_vit.py of 5.24) and
+as in big_vision's `models/vit.py`; augreg's files (github.com/google-research/vision_transformer) number the
+parts of a block one after the other and keep the position of the class token with the others.
 """
 
 from richhf.models.vit import ViTConfig
@@ -20,8 +20,41 @@ NO_CLASS_TOKEN = "the model has no class token (ViTConfig.class_token)"
 CLASSIFIER = "the head of a classifier"
 
 
-def hugging_face_vit(config: ViTConfig) -> Table:
-    """Transformers' names, of the ViT alone or below `vit.`; linear layers keep their weight as [out in]."""
+LAYERS = {
+    4: (
+        "encoder.layer.{i}",
+        {
+            **{f"attention.attention.{name}": f"attention/{name}" for name in ("query", "key", "value")},
+            "attention.output.dense": "attention/out",
+            "intermediate.dense": "mlp_in",
+            "output.dense": "mlp_out",
+        },
+    ),
+    5: (
+        "layers.{i}",
+        {
+            "attention.q_proj": "attention/query",
+            "attention.k_proj": "attention/key",
+            "attention.v_proj": "attention/value",
+            "attention.o_proj": "attention/out",
+            "mlp.fc1": "mlp_in",
+            "mlp.fc2": "mlp_out",
+        },
+    ),
+}
+"""A layer's name and its linear layers, theirs and ours, by the major version of transformers.
+
+`save_pretrained` writes the names of version 4 in both; a `state_dict` has those of the version that made it.
+"""
+
+
+def hugging_face_vit(config: ViTConfig, transformers: int = 4) -> Table:
+    """Transformers' names, of the ViT alone or below `vit.`; linear layers keep their weight as [out in].
+
+    Args:
+        config: the sizes.
+        transformers: the major version whose names are written, 4 or 5. Those of both are read.
+    """
     patches = "embeddings.patch_embeddings.projection"
     rules = [
         Rule(f"{patches}.weight", "patch_embedding/kernel", PATCHES),
@@ -33,25 +66,24 @@ def hugging_face_vit(config: ViTConfig) -> Table:
         rules.append(Rule("embeddings.cls_token", "class_token", FIRST_TOKEN))
     else:
         left_out[r"embeddings\.cls_token"] = NO_CLASS_TOKEN
-    layer, block = "encoder.layer.{i}", "block_{i}"
-    dense = {
-        **{f"attention.attention.{name}": f"attention/{name}" for name in ("query", "key", "value")},
-        "attention.output.dense": "attention/out",
-        "intermediate.dense": "mlp_in",
-        "output.dense": "mlp_out",
-    }
-    for theirs, ours in dense.items():
-        rules.append(Rule(f"{layer}.{theirs}.weight", f"{block}/{ours}/kernel", TRANSPOSE))
-        rules.append(Rule(f"{layer}.{theirs}.bias", f"{block}/{ours}/bias"))
-    norms = {
-        f"{layer}.layernorm_before": f"{block}/attention_norm",
-        f"{layer}.layernorm_after": f"{block}/mlp_norm",
-        "layernorm": "norm",
-    }
-    for theirs, ours in norms.items():
-        rules.append(Rule(f"{theirs}.weight", f"{ours}/scale"))
-        rules.append(Rule(f"{theirs}.bias", f"{ours}/bias"))
+    block = "block_{i}"
+    for version, (layer, dense) in LAYERS.items():
+        written = version == transformers
+        for theirs, ours in dense.items():
+            kernel = f"{block}/{ours}/kernel"
+            rules.append(Rule(f"{layer}.{theirs}.weight", kernel, TRANSPOSE, written))
+            rules.append(Rule(f"{layer}.{theirs}.bias", f"{block}/{ours}/bias", written=written))
+        for theirs, ours in (("layernorm_before", "attention_norm"), ("layernorm_after", "mlp_norm")):
+            rules += _norm(f"{layer}.{theirs}", f"{block}/{ours}", written)
+    rules += _norm("layernorm", "norm", True)
     return Table("Hugging Face ViT", tuple(rules), left_out=left_out, prefix=r"vit\.")
+
+
+def _norm(theirs: str, ours: str, written: bool) -> list[Rule]:
+    return [
+        Rule(f"{theirs}.weight", f"{ours}/scale", written=written),
+        Rule(f"{theirs}.bias", f"{ours}/bias", written=written),
+    ]
 
 
 def big_vision_vit(config: ViTConfig) -> Table:
@@ -68,7 +100,6 @@ def big_vision_vit(config: ViTConfig) -> Table:
     left_out = {
         r"(head|pre_logits)/.*": CLASSIFIER,
         r"MAPHead_0/.*": "the pooling by attention before a classifier",
-        r"opt/state/.*": "the state of an optimizer",
     }
     if config.class_token:
         rules.append(Rule("cls", "class_token", FIRST_TOKEN))
@@ -91,6 +122,4 @@ def big_vision_vit(config: ViTConfig) -> Table:
             for name in ("kernel", "bias"):
                 source = f"{layer}/MlpBlock_{mlp}/Dense_{number}/{name}"
                 rules.append(Rule(source, f"{block}/{ours}/{name}"))
-    return Table(
-        "big_vision ViT", tuple(dict.fromkeys(rules)), left_out=left_out, prefix="(opt/target|params)/"
-    )
+    return Table("big_vision ViT", tuple(dict.fromkeys(rules)), left_out=left_out)

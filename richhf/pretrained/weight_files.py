@@ -1,4 +1,4 @@
-"""Files of arrays by name, whoever wrote them: safetensors, PyTorch, NumPy, T5X; nothing is unpickled.
+"""Files of arrays by name, of any tool: safetensors, PyTorch, NumPy, T5X. Nothing is unpickled.
 
 A path is a file, or a folder as Hugging Face keeps models: one file, or an index that names several. A
 `config.json` beside them is read too; a safetensors file of this project says itself which model it is of.
@@ -6,18 +6,20 @@ A path is a file, or a folder as Hugging Face keeps models: one file, or an inde
 
 import dataclasses
 import os
+import re
 import zipfile
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
+import ml_dtypes
 import numpy as np
 from flax import traverse_util
 
 from richhf.pretrained.model_config import CONFIG, parse_json, read_json
 from richhf.pretrained.t5x_checkpoint import find_t5x_checkpoint, read_t5x_checkpoint
 from richhf.pretrained.tensor_file import TENSORS, read_tensors
-from richhf.pretrained.torch_file import TORCH, read_torch, tells_damage
+from richhf.pretrained.torch_file import CHECKPOINTS, TORCH, read_torch, tells_damage
 
 DESCRIPTION = "richhf"
 """The name in a safetensors file's metadata of what `config.json` would say, as JSON."""
@@ -28,6 +30,13 @@ FILES = (
     "pytorch_model.bin.index.json",
 )
 """What a folder of a model may hold, the first that is there."""
+
+
+PART = re.compile(r"-(\d+)-of-(\d+)\.\w+$")
+"""The end of the name of one file of several."""
+LFS = b"version https://git-lfs"
+LEGACY_TORCH = b"\x80\x02\x8a\nl\xfc\x9cF\xf9 j\xa8P\x19."
+"""The first bytes of PyTorch's files before version 1.6."""
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -78,6 +87,12 @@ def read_weights(path: str | os.PathLike) -> WeightFile:
     path = Path(path)
     check_exists(path)
     file = path
+    part = PART.search(path.name)
+    if part and int(part[2]) > 1 and path.is_file():
+        raise ValueError(
+            f"{path} is part {int(part[1])} of {int(part[2])} of some weights: give the folder "
+            f"{path.parent}, or the index in it (.index.json)."
+        )
     if path.is_dir():
         if folder := find_t5x_checkpoint(path):
             return WeightFile(folder, traverse_util.flatten_dict(read_t5x_checkpoint(folder), sep="/"))
@@ -132,13 +147,42 @@ def _read_indexed(file: Path) -> WeightFile:
 
 
 def _reader(file: Path) -> Callable[[Path], WeightFile]:
-    readers = {TENSORS: _read_safetensors, ".npz": _read_npz} | dict.fromkeys(TORCH, _read_torch)
-    if file.suffix.lower() not in readers:
+    """Returns what reads a file: by its first bytes, or else by its ending.
+
+    Raises:
+        ValueError: neither is of a known kind, or the file is empty or only stands for another.
+    """
+    endings = {TENSORS: _read_safetensors, ".npz": _read_npz} | dict.fromkeys(
+        (*TORCH, *CHECKPOINTS), _read_torch
+    )
+    by_ending = endings.get(file.suffix.lower())
+    with file.open("rb") as stream:
+        start = stream.read(len(LFS))
+    if start.startswith(LFS):
+        raise ValueError(f"{file} is a pointer of Git LFS, not the weights: fetch them with git lfs pull.")
+    reader = _reader_of_content(file, start) or by_ending
+    if reader is None:
         raise ValueError(
             f"{file} is of no known kind of weights: found the ending {file.suffix!r}, expected one of "
-            f"{', '.join(readers)}, or a folder with {_expected()}."
+            f"{', '.join(endings)}, or a folder with {_expected()}."
         )
-    return readers[file.suffix.lower()]
+    if not start:
+        raise ValueError(f"{file} is empty, 0 bytes; expected weights. Fetch or write the file again.")
+    return reader
+
+
+def _reader_of_content(file: Path, start: bytes) -> Callable[[Path], WeightFile] | None:
+    if start.startswith(LEGACY_TORCH):
+        return _read_torch
+    if start[8:9] == b"{" and 8 + int.from_bytes(start[:8], "little") <= file.stat().st_size:
+        return _read_safetensors
+    if start.startswith(b"PK") and zipfile.is_zipfile(file):
+        with zipfile.ZipFile(file) as content:
+            names = content.namelist()
+        if any(name.endswith("/data.pkl") for name in names):
+            return _read_torch
+        return _read_npz if any(name.endswith(".npy") for name in names) else None
+    return None
 
 
 def _read_safetensors(file: Path) -> WeightFile:
@@ -170,9 +214,27 @@ def _read_npz(file: Path) -> WeightFile:
                     f"{file}: {name} is no array of numbers but pickled, and nothing is ever unpickled here: "
                     "where it comes from, save plain arrays, or safetensors."
                 ) from error
+            if kind := re.search(r"not a valid dtype descriptor: (.*)", str(error)):
+                raise ValueError(_unnamed_type(file, name, kind[1])) from error
             text = f" at {name}" if name else ""
             raise ValueError(f"{file} is damaged{text}: {error or type(error).__name__}") from error
-    return WeightFile(file, arrays)
+    return WeightFile(file, {name: _with_type(array, name, file) for name, array in arrays.items()})
+
+
+def _with_type(array: np.ndarray, name: str, file: Path) -> np.ndarray:
+    """Returns an array of an npz file with its type, where NumPy wrote only its size in bytes: bfloat16's."""
+    if array.dtype.kind != "V":
+        return array
+    if array.dtype.itemsize == 2 and array.dtype.names is None:
+        return array.view(ml_dtypes.bfloat16)
+    raise ValueError(_unnamed_type(file, name, repr(array.dtype.str)))
+
+
+def _unnamed_type(file: Path, name: str, kind: str) -> str:
+    return (
+        f"{file}: {name} is of the type {kind}, by which npz does not say what its numbers are (8 bits, or "
+        "several fields); expected 16 bits or more: where it comes from, save it as bfloat16 or float32."
+    )
 
 
 def _read_torch(file: Path) -> WeightFile:

@@ -145,9 +145,9 @@ def test_bytes_and_tokens_that_are_no_integers_are_refused(predictor):
     with pytest.raises(ValueError, match=r"tokens are float32 .* expected integers"):
         predictor.score_fn(floats, tokens.astype(np.float32))
     for much in (np.full((3, 8, 8, 3), 255, np.float32), jnp.full((3, 8, 8, 3), 255.0)):
-        with pytest.raises(ValueError, match=r"pixels go up to 255; expected floats in \[0, 1\]"):
+        with pytest.raises(ValueError, match=r"pixels go from 255 to 255; expected floats in \[0, 1\]"):
             predictor.score_fn(much, tokens)
-        with pytest.raises(ValueError, match="pixels go up to 255"):
+        with pytest.raises(ValueError, match="pixels go from 255 to 255"):
             jax.jit(lambda tokens, much=much: predictor.score_fn(much, tokens))(tokens)
 
 
@@ -161,3 +161,56 @@ def test_what_is_no_array_is_refused(predictor):
             predictor.score_fn(floats, texts)
     with pytest.raises(ValueError, match="params hold nothing"):
         predictor.score_fn(floats, tokens, params={})
+
+
+@pytest.mark.parametrize(
+    ("low", "high", "message"),
+    [
+        (
+            -1.0,
+            1.0,
+            r"pixels go from -1 to 1; expected floats in \[0, 1\]\. Of \[-1, 1\] that",
+        ),
+        (-0.01, 1.0, r"from -0\.01 to 1; .* jnp\.clip\(pixels, 0, 1\)"),
+        (0.0, 1.01, r"from 0 to 1\.01; .*Clip them"),
+        (-2.1, 2.6, r"from -2\.1 to 2\.6; .*Scale them to \[0, 1\]"),
+        (0.0, np.nan, "pixels have 1 values that are NaN or infinite"),
+        (0.0, np.inf, "pixels have 1 values that are NaN or infinite"),
+        (-np.inf, 1.0, "pixels have 1 values that are NaN or infinite"),
+    ],
+)
+def test_values_out_of_range_are_refused_where_they_are_known(predictor, low, high, message):
+    tokens = predictor.encode_prompts(PROMPTS[:1])
+    floats = np.full((1, 8, 8, 3), 0.5, np.float32)
+    floats[0, 0, 0, :2] = low, high
+
+    def overall(pixels):
+        return predictor.score_fn(pixels, tokens)["overall"].sum()
+
+    calls = [
+        lambda x: overall(x),
+        lambda x: overall(jnp.asarray(x, jnp.bfloat16)),
+        jax.grad(overall),
+        jax.value_and_grad(overall),
+        lambda x: jax.vmap(lambda one: overall(one[None]))(x),
+        lambda x: jax.vmap(jax.grad(lambda one: overall(one[None])))(x),
+        lambda x: jax.grad(lambda x: jax.vmap(lambda one: overall(one[None]))(x).sum())(x),
+        lambda x: jax.jvp(overall, (x,), (jnp.ones_like(x),)),
+    ]
+    for call in calls if np.isfinite([low, high]).all() else calls[:3]:
+        with pytest.raises(ValueError, match=message if call is not calls[1] else "pixels "):
+            call(jnp.asarray(floats))
+
+
+def test_rounding_beyond_the_range_is_no_error(predictor):
+    tokens = predictor.encode_prompts(PROMPTS[:1])
+    floats = np.full((1, 8, 8, 3), 0.5, np.float32)
+    floats[0, 0, 0, :2] = -1e-6, 1 + 1e-6
+    assert 0 <= float(predictor.score_fn(floats, tokens)["overall"][0]) <= 1
+
+
+def test_values_are_not_known_while_a_program_is_traced(predictor):
+    tokens = predictor.encode_prompts(PROMPTS[:1])
+    pixels = jnp.full((1, 8, 8, 3), -1.0)
+    scores = jax.jit(jax.vmap(lambda one: predictor.score_fn(one[None], tokens)["overall"]))(pixels)
+    assert np.isfinite(scores).all()

@@ -40,7 +40,10 @@ def test_a_plan_says_what_a_run_would_do_and_writes_nothing(train, tmp_path, cap
     assert "4 of this machine (cpu); mesh data=2 x fsdp=2 x model=1" in said["devices"]
     assert said["batch"] == "8 images, 2 a device in 2 microbatches of 1"
     assert said["steps"].startswith("3 (0.6 epochs)")
+    total, parts = re.search(r", ([\d.]+ M) parameters \((.*?)\)", said["model"]).groups()
     assert said["start"].startswith("new, at step 0 (")
+    assert f"; {total} of {total} parameters start fresh (" in said["start"]
+    assert sorted(parts.split(", ")) == sorted(re.search(r"fresh \((.*)\)", said["start"])[1].split(", "))
     assert said["evaluation"] == "none during training"
 
 
@@ -59,7 +62,9 @@ def test_a_plan_says_what_training_then_does_and_where_it_starts(train, tmp_path
     initial = f"--gin.INITIAL_CHECKPOINT_PATH={tmp_path / 'run'}"
     assert train("--dry-run", "--gin.EVAL_PERIOD=1", initial, name="other") == 0
     said = plan(capsys)
-    assert said["start"] == f"new, at step 0 with the parameters of {tmp_path}/run/checkpoints/2"
+    total = re.search(r", ([\d.]+ M) parameters", said["model"])[1]
+    started = f"new, at step 0 with the parameters of {tmp_path}/run/checkpoints/2"
+    assert said["start"] == f"{started}; 0.00 M of {total} parameters start fresh"
     assert said["evaluation"].startswith("10 examples of dev every 1 steps")
 
     for wrong, message in (
@@ -69,6 +74,20 @@ def test_a_plan_says_what_training_then_does_and_where_it_starts(train, tmp_path
         assert train("--dry-run", *wrong, steps=4) == 2
         assert message in capsys.readouterr().err
     assert tree(tmp_path) == before
+
+
+def test_fine_tuning_from_nothing_is_warned_of(train, tmp_path, capsys):
+    """Of all shipped runs those that fine-tune say that they expect pretrained weights."""
+    expects = "--gin.train_job.expects_pretrained=True"
+    assert train("--dry-run", expects) == 0
+    warnings = [line for line in capsys.readouterr().out.splitlines() if line.startswith("warning: all ")]
+    assert len(warnings) == 1
+    assert re.search(r"all [\d.]+ M parameters start fresh, .* give INITIAL_CHECKPOINT_PATH", warnings[0])
+    assert train("--dry-run") == 0
+    assert "warning" not in capsys.readouterr().out
+    runs = pathlib.Path(__file__).resolve().parents[2] / "gin/runs"
+    named = {file.stem for file in runs.glob("*.gin") if "expects_pretrained = True" in file.read_text()}
+    assert named == {"finetune", "finetune_author"}
 
 
 @pytest.mark.parametrize(

@@ -2,14 +2,18 @@
 
 import dataclasses
 import json
+import pathlib
+import re
 
 import jax
 import numpy as np
 import pytest
 import safetensors.numpy
+import seqio
 from flax import traverse_util
 
-from launch.initial_weights import InitialWeights
+from launch.data_fit import check_embedding_used, check_vocabulary, file_pieces
+from launch.initial_weights import InitialWeights, find_vocabularies, fresh_line, model_sizes
 from richhf.models import (
     HeatmapHeadConfig,
     RAHFConfig,
@@ -31,6 +35,7 @@ from richhf.pretrained import (
 )
 from richhf.training.saved_params import restore_params
 
+ROOT = pathlib.Path(__file__).resolve().parents[2]
 CONFIG = RAHFConfig(
     vit=ViTConfig(image_size=16, patch_size=4, width=8, depth=2, num_heads=2, mlp_width=12),
     t5=T5Config(vocab_size=11, d_model=12, num_heads=3, d_kv=5, d_ff=14, encoder_layers=2, decoder_layers=1),
@@ -149,6 +154,90 @@ def test_what_cannot_be_taken_is_explained(sources, tmp_path):
     ):
         with pytest.raises(ValueError, match=message):
             InitialWeights(given, MODEL)
+
+
+def with_rows(rows):
+    return RichFeedbackModel(dataclasses.replace(CONFIG, t5=dataclasses.replace(CONFIG.t5, vocab_size=rows)))
+
+
+def test_a_t5_of_other_rows_is_refused(sources, tmp_path):
+    other = RichFeedbackModel(dataclasses.replace(CONFIG, t5=dataclasses.replace(CONFIG.t5, vocab_size=13)))
+    with pytest.raises(
+        ValueError, match=r"t5 embeds 11 tokens, but the model embeds 13: set T5Config\.vocab_"
+    ):
+        InitialWeights(str(tmp_path / "t5"), other)
+    assert InitialWeights(str(tmp_path / "vit"), other).fresh[1] == "t5"
+
+
+def test_how_much_starts_fresh_is_counted_by_part(sources, tmp_path):
+    initial = InitialWeights([str(tmp_path / part) for part in ("vit", "t5")], MODEL)
+    sizes = model_sizes(MODEL)
+    assert initial.fresh_sizes == {name: sizes[name] for name in initial.fresh}
+    assert sum(sizes.values()) == sum(x.size for x in jax.tree.leaves(initial_shapes(CONFIG)))
+    line = fresh_line(RichFeedbackModel(RAHFConfig()), {"heatmap_heads": 5_000_000, "score_heads": 120_000})
+    assert re.fullmatch(
+        r"5\.12 M of \d+\.\d\d M parameters start fresh \(heatmap_heads 5\.00 M, score_heads 0\.12 M\)", line
+    )
+
+
+class Provider:
+    """What a task says of its vocabulary."""
+
+    name = "a_task"
+
+    def __init__(self, file, **settings):
+        self.output_features = {"inputs": Feature(seqio.SentencePieceVocabulary(str(file), **settings))}
+
+
+@dataclasses.dataclass
+class Feature:
+    vocabulary: seqio.SentencePieceVocabulary
+
+
+def test_sentinels_may_be_in_one_vocabulary_alone(make_vocabulary, tmp_path):
+    plain, longer, other = tmp_path / "spiece.model", tmp_path / "longer.model", tmp_path / "other.model"
+    plain.write_bytes(make_vocabulary("abcdef"))
+    longer.write_bytes(make_vocabulary("abcdefg"))
+    other.write_bytes(make_vocabulary("abcdeg"))
+    check_vocabulary(Provider(plain, extra_ids=100), plain)
+    pieces = file_pieces(plain)
+    tokenizer = tmp_path / "tokenizer.json"
+    vocab = [[piece, 0.0] for piece in (*pieces, *(f"<extra_id_{i}>" for i in range(99, -1, -1)))]
+    tokenizer.write_text(json.dumps({"model": {"type": "Unigram", "vocab": vocab}}))
+    check_vocabulary(Provider(plain), tokenizer)
+    for file in (longer, other):
+        with pytest.raises(ValueError, match=r"the first difference is at \d+\): the same token would be"):
+            check_vocabulary(Provider(file), tokenizer)
+    tokenizer.write_text('{"model": {"type": "BPE", "vocab": {"a": 0}}}')
+    with pytest.raises(ValueError, match="has no Unigram vocabulary"):
+        check_vocabulary(Provider(plain), tokenizer)
+    np.savez(tmp_path / "t5.npz", a=np.ones(1))
+    assert find_vocabularies({"t5": str(tmp_path / "t5.npz")}) == [plain]
+    assert find_vocabularies({"vit": str(tmp_path / "t5.npz")}) == []
+
+
+def test_a_vocabulary_of_another_t5_is_refused(make_vocabulary, tmp_path):
+    file = tmp_path / "small.model"
+    file.write_bytes(make_vocabulary("abcdef"))
+    provider = Provider(file)
+    check_embedding_used(provider, MODEL)
+    large = RichFeedbackModel(
+        dataclasses.replace(CONFIG, t5=dataclasses.replace(CONFIG.t5, vocab_size=32128))
+    )
+    with pytest.raises(ValueError, match=r"has \d+ pieces, but the T5 embeds 32128 tokens.* Set VOCAB"):
+        check_embedding_used(provider, large)
+
+
+def test_a_vocabulary_that_shifts_t5s_tokens_is_refused():
+    """The 100extra file has <s> at 2, where the published T5 have <unk>."""
+    file = ROOT.parent / "shared/data/t5_cc_all.32000.100extra.model"
+    if not file.exists():
+        pytest.skip(f"there is no {file}")
+    large = RichFeedbackModel(
+        dataclasses.replace(CONFIG, t5=dataclasses.replace(CONFIG.t5, vocab_size=32128))
+    )
+    with pytest.raises(ValueError, match=r"its <unk> is token 3, that of the published T5 is 2"):
+        check_embedding_used(Provider(file), large)
 
 
 def test_training_starts_from_parts(train, tmp_path, capsys):

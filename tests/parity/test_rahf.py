@@ -2,6 +2,7 @@
 
 import dataclasses
 import functools
+import itertools
 from pathlib import Path
 
 import jax
@@ -32,7 +33,7 @@ from richhf.pretrained import (  # noqa: E402
     import_weights,
     nest,
 )
-from tests.parity.torch_rahf import TorchRAHF  # noqa: E402
+from tests.parity.torch_rahf import TorchRAHF, TorchViT, TransformersViT  # noqa: E402
 from tests.parity.torch_weights import arrays, randomise  # noqa: E402
 
 LENGTH, TOKENS = 9, 10
@@ -66,9 +67,9 @@ class Pair:
     params: dict
 
 
-def make_pair(name, config, seed=0):
+def make_pair(name, config, seed=0, vit=TorchViT):
     """The author's network with random weights, and ours with the same ones by import."""
-    theirs = TorchRAHF(config)
+    theirs = TorchRAHF(config, vit)
     randomise(theirs, seed)
     image, tokens = jnp.zeros((1, config.vit.image_size, config.vit.image_size, 3)), jnp.ones((1, 1), int)
     rows = jnp.ones((1, config.rows, 1), int)
@@ -81,9 +82,14 @@ def make_pair(name, config, seed=0):
     return Pair(name, config, theirs, imported.params, nest(imported.params, made))
 
 
-@pytest.fixture(scope="module", params=VARIANTS)
+VITS = {"": TorchViT, ", ViT of transformers": TransformersViT}
+
+
+@pytest.fixture(scope="module", params=itertools.product(VARIANTS, VITS), ids="".join)
 def pair(request):
-    return make_pair(f"RAHF {request.param}", dataclasses.replace(SMALL, variant=request.param))
+    variant, vit = request.param
+    config = dataclasses.replace(SMALL, variant=variant)
+    return make_pair(f"RAHF {variant}{vit}", config, vit=VITS[vit])
 
 
 def make_batch(config, lengths):
@@ -185,8 +191,10 @@ def test_whole(pair, measure):
 
 def test_out_and_back(pair):
     """What we write is what the author's network loads, strictly, and equals what it was made of."""
-    state = export_params(author_table(pair.config), pair.flat, "our parameters")
-    fresh = TorchRAHF(pair.config)
+    vit = type(pair.theirs.vit)
+    table = author_table(pair.config, 5 if vit is TransformersViT else 4)
+    state = export_params(table, pair.flat, "our parameters")
+    fresh = TorchRAHF(pair.config, vit)
     fresh.load_state_dict({name: torch.from_numpy(value) for name, value in state.items()}, strict=True)
     for name, value in pair.theirs.state_dict().items():
         wanted = torch.zeros_like(value) if "pooler" in name else value

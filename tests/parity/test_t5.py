@@ -12,12 +12,24 @@ import pytest
 torch = pytest.importorskip("torch")
 pytest.importorskip("transformers")
 
+import safetensors.torch  # noqa: E402
+from flax import traverse_util  # noqa: E402
 from transformers import T5ForConditionalGeneration  # noqa: E402
 from transformers.modeling_outputs import BaseModelOutput  # noqa: E402
 
 from richhf.models import T5, RAHFConfig, T5Config  # noqa: E402
 from richhf.models.decoding import decode_greedily  # noqa: E402
-from richhf.pretrained import WeightFile, flat_shapes, import_weights, nest  # noqa: E402
+from richhf.pretrained import (  # noqa: E402
+    WeightFile,
+    find_format,
+    flat_shapes,
+    import_weights,
+    initial_shapes,
+    nest,
+    read_weights,
+)
+from richhf.pretrained.sizes import infer_config  # noqa: E402
+from richhf.pretrained.t5_tables import EMBEDDINGS  # noqa: E402
 from tests.parity.torch_rahf import t5_config  # noqa: E402
 from tests.parity.torch_weights import arrays, randomise  # noqa: E402
 
@@ -152,3 +164,54 @@ def test_greedy_text(pair, batch, memory):
     assert len(np.unique(theirs)) > 3
     np.testing.assert_array_equal(ours[:, : theirs.shape[1]], theirs)
     assert not ours[:, theirs.shape[1] :].any()
+
+
+@pytest.mark.parametrize(
+    "kept", ["all", "encoder.embed_tokens.weight", "decoder.embed_tokens.weight", "save_model"]
+)
+@pytest.mark.parametrize("prefix", ["", "model._orig_mod.module."])
+def test_a_plain_state_dict_has_any_name_of_the_embedding(pair, tmp_path, kept, prefix):
+    """As PyTorch and safetensors write it; the sizes are those of the model, and so are the arrays."""
+    state = pair.theirs.state_dict()
+    if kept == "save_model":
+        file = tmp_path / "t5.safetensors"
+        safetensors.torch.save_model(pair.theirs, file)
+    else:
+        state = {name: x for name, x in state.items() if kept in ("all", name) or name not in EMBEDDINGS}
+        if kept != "all" and pair.config.tied_logits:
+            del state["lm_head.weight"]
+        file = tmp_path / "t5.ckpt"
+        torch.save({"state_dict": {prefix + name: x for name, x in state.items()}, "epoch": 3}, file)
+    found = read_weights(file)
+    config = infer_config(found, find_format(found))
+    assert config.t5 == dataclasses.replace(pair.config, relative_max_distance=128)
+    target = {path: leaf for path, leaf in flat_shapes(initial_shapes(config)).items() if path[:3] == "t5/"}
+    params = nest(import_weights(found, config, target).params, {})["t5"]
+    ours = traverse_util.flatten_dict(params)
+    wanted = flat_shapes(pair.variables["params"])
+    assert {"/".join(path) for path in ours} == wanted.keys()
+    np.testing.assert_array_equal(ours["embedding", "embedding"], pair.theirs.shared.weight.detach().numpy())
+
+
+def test_a_tied_t5_1_1_of_transformers_5_does_not_scale(tmp_path, measure):
+    """Its file has one matrix for embedding and logits, and its config.json says how they are computed."""
+    config = CONFIGS["T5 v1.1"]
+    theirs = T5ForConditionalGeneration(t5_config(config)).eval()
+    randomise(theirs)
+    theirs.save_pretrained(tmp_path)
+    found = read_weights(tmp_path)
+    assert "lm_head.weight" not in found.arrays
+    assert infer_config(found, find_format(found)).t5 == config
+    tied = RAHFConfig(t5=dataclasses.replace(config, tied_logits=True))
+    with pytest.raises(ValueError, match="scale_decoder_outputs is False there and True in this model"):
+        import_weights(found, tied, flat_shapes(initial_shapes(tied)))
+    whole = RAHFConfig(t5=config)
+    imported = import_weights(found, whole, flat_shapes(initial_shapes(whole)))
+    assert "lm_head.weight is shared.weight, as config.json says" in imported.notes
+    tokens = np.random.default_rng(1).integers(2, 97, (2, TOKENS)).astype(np.int32)
+    with torch.no_grad():
+        long = torch.from_numpy(tokens).long()
+        wanted = theirs(input_ids=long, decoder_input_ids=long).logits
+    params = nest(imported.params, {})["t5"]
+    ours = jax.jit(functools.partial(T5(config).apply, method=run_all))({"params": params}, tokens)
+    measure("T5 v1.1, tied", "logits", ours, wanted, logits=True)

@@ -1,6 +1,10 @@
 """Files of PyTorch: arrays in, nothing else; and the author's layout out as one."""
 
+import argparse
 import dataclasses
+import itertools
+import json
+import pathlib
 
 import ml_dtypes
 import numpy as np
@@ -16,7 +20,7 @@ from richhf.models import T5Config  # noqa: E402
 from richhf.pretrained import read_model, read_weights  # noqa: E402
 from richhf.pretrained.torch_file import read_torch  # noqa: E402
 from tests.parity.test_rahf import SMALL  # noqa: E402
-from tests.parity.torch_rahf import TorchRAHF  # noqa: E402
+from tests.parity.torch_rahf import TorchRAHF, TorchViT, TransformersViT  # noqa: E402
 from tests.parity.torch_weights import randomise  # noqa: E402
 
 
@@ -109,3 +113,84 @@ def test_the_authors_checkpoint_in_and_out(tmp_path, capsys, make_vocabulary):
     for name, value in theirs.state_dict().items():
         wanted = torch.zeros_like(value) if "pooler" in name else value
         assert torch.equal(fresh.state_dict()[name], wanted), name
+
+
+@pytest.mark.parametrize("ending", ["pt", "pth", "bin", "ckpt", "pth.tar", "CKPT", "Pth.Tar", "model"])
+@pytest.mark.parametrize("legacy", [False, True])
+def test_every_ending(tmp_path, ending, legacy):
+    torch.save({"a": torch.ones(2)}, tmp_path / f"w.{ending}", _use_new_zipfile_serialization=not legacy)
+    np.testing.assert_array_equal(read_weights(tmp_path / f"w.{ending}").arrays["a"], np.ones(2))
+
+
+def test_a_checkpoint_of_lightning(tmp_path):
+    """The network under state_dict, beside it an optimizer, settings, NumPy's numbers and paths."""
+    net = torch.nn.Linear(2, 3)
+    optimizer = torch.optim.AdamW(net.parameters())
+    net(torch.ones(2)).sum().backward()
+    optimizer.step()
+    content = {
+        "epoch": 3,
+        "pytorch-lightning_version": "2.5.0",
+        "state_dict": {f"model._orig_mod.module.{name}": x for name, x in net.state_dict().items()},
+        "optimizer_states": [optimizer.state_dict()],
+        "lr_schedulers": [{"last_epoch": 3}],
+        "callbacks": {"EMA": {"weights": dict(net.state_dict())}},
+        "hyper_parameters": argparse.Namespace(
+            rate=1e-3, folder=pathlib.PurePosixPath("x"), best=np.float64(2)
+        ),
+    }
+    torch.save(content, tmp_path / "last.ckpt")
+    file = read_weights(tmp_path / "last.ckpt")
+    assert {*file.arrays} == {"model._orig_mod.module.weight", "model._orig_mod.module.bias"}
+    assert file.notes[0].startswith(
+        "'state_dict' in last.ckpt is taken; left are 'epoch', 'pytorch-lightning"
+    )
+
+
+def test_wrappers_nest_in_any_order(tmp_path):
+    state, optimizer = {"a": torch.ones(2)}, {"state": {0: {"exp_avg": torch.ones(2)}}, "param_groups": []}
+    for names in itertools.permutations(("state_dict", "model", "module", "checkpoint"), 3):
+        content = state
+        for name in names:
+            content = {name: content, "optimizer": optimizer, "step": 3}
+        torch.save(content, tmp_path / "w.pt")
+        assert read_weights(tmp_path / "w.pt").arrays.keys() == {"a"}, names
+    torch.save({"ema": state, "optimizer": optimizer}, tmp_path / "w.pt")
+    assert read_weights(tmp_path / "w.pt").notes == ("'ema' in w.pt is taken; left are 'optimizer'",)
+
+
+def test_an_index_of_torch_files(tmp_path):
+    places = {name: f"pytorch_model-0000{i}-of-00002.bin" for i, name in enumerate("ab", 1)}
+    for name, part in places.items():
+        torch.save({name: torch.ones(2)}, tmp_path / part)
+    (tmp_path / "pytorch_model.bin.index.json").write_text(json.dumps({"weight_map": places}))
+    assert read_weights(tmp_path).arrays.keys() == {"a", "b"}
+    assert read_weights(tmp_path / "pytorch_model.bin.index.json").arrays.keys() == {"a", "b"}
+
+
+@pytest.mark.filterwarnings("ignore:.*torch.jit:DeprecationWarning")
+def test_a_program_of_torchscript_is_named(tmp_path):
+    torch.jit.save(torch.jit.script(torch.nn.Linear(2, 2)), tmp_path / "w.pt")
+    with pytest.raises(ValueError, match=r"holds more than arrays \(a program, of TorchScript\)"):
+        read_weights(tmp_path / "w.pt")
+
+
+@pytest.mark.parametrize("target", ["author", "author-transformers5"])
+def test_the_authors_class_with_transformers_5(tmp_path, capsys, make_vocabulary, target):
+    """His network saved in training, with its ViT made by transformers: in, and out with either names."""
+    config = dataclasses.replace(SMALL, vit=dataclasses.replace(SMALL.vit, width=128, num_heads=2))
+    theirs = TorchRAHF(config, TransformersViT)
+    randomise(theirs)
+    state = {f"model._orig_mod.module.{name}": x for name, x in theirs.state_dict().items()}
+    assert "model._orig_mod.module.vit.layers.0.mlp.fc1.bias" in state
+    torch.save({"state_dict": state, "epoch": 3}, tmp_path / "last.ckpt")
+    (tmp_path / "spiece.model").write_bytes(make_vocabulary())
+    source, folder, back = (str(tmp_path / name) for name in ("last.ckpt", "folder", "back.pt"))
+    assert cli.main(["convert", source, folder, f"--vocabulary={tmp_path / 'spiece.model'}"]) == 0
+    assert read_model(folder).model.config == config
+    assert cli.main(["convert", folder, back, "--to", target]) == 0
+    fresh = TorchRAHF(config, TorchViT if target == "author" else TransformersViT)
+    fresh.load_state_dict(torch.load(back, weights_only=True), strict=True)
+    pixels, tokens = torch.zeros(1, 3, 48, 48), torch.ones(1, config.rows, 4, dtype=torch.long)
+    for name, value in theirs(pixels, tokens, outputs=("overall",)).items():
+        torch.testing.assert_close(fresh(pixels, tokens, outputs=("overall",))[name], value)

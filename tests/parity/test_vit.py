@@ -10,7 +10,9 @@ torch = pytest.importorskip("torch")
 transformers = pytest.importorskip("transformers")
 
 from richhf.models import RAHFConfig, ViT, ViTConfig  # noqa: E402
-from richhf.pretrained import flat_shapes, import_weights, nest, read_weights  # noqa: E402
+from richhf.pretrained import find_format, flat_shapes, import_weights, nest, read_weights  # noqa: E402
+from richhf.pretrained.sizes import infer_config  # noqa: E402
+from tests.parity.torch_rahf import vit_config  # noqa: E402
 from tests.parity.torch_weights import randomise  # noqa: E402
 
 CONFIG = ViTConfig(
@@ -20,24 +22,25 @@ CONFIG = ViTConfig(
 
 @pytest.fixture(scope="module")
 def theirs():
-    config = transformers.ViTConfig(
-        image_size=CONFIG.image_size,
-        patch_size=CONFIG.patch_size,
-        hidden_size=CONFIG.width,
-        num_hidden_layers=CONFIG.depth,
-        num_attention_heads=CONFIG.num_heads,
-        intermediate_size=CONFIG.mlp_width,
-    )
-    model = transformers.ViTModel(config).eval()
+    model = transformers.ViTModel(vit_config(CONFIG)).eval()
     randomise(model)
     return model
 
 
-@pytest.fixture(scope="module")
-def weights(theirs, tmp_path_factory):
+@pytest.fixture(scope="module", params=["save_pretrained", "state_dict"])
+def weights(theirs, tmp_path_factory, request):
     folder = tmp_path_factory.mktemp("vit")
-    theirs.save_pretrained(folder)
-    return read_weights(folder)
+    if request.param == "save_pretrained":
+        theirs.save_pretrained(folder)
+        return read_weights(folder)
+    state = {f"vit.{name}": value for name, value in theirs.state_dict().items()}
+    torch.save(state, folder / "vit.PTH.tar")
+    return read_weights(folder / "vit.PTH.tar")
+
+
+def test_sizes_are_read_off_the_arrays(weights):
+    told = dataclasses.replace(weights, told={"num_attention_heads": CONFIG.num_heads}, beside=None)
+    assert infer_config(told, find_format(told)).vit == CONFIG
 
 
 def encode(weights, config, pixels, **settings):
@@ -67,7 +70,9 @@ def test_layer_by_layer(theirs, weights, measure, depth, rung):
         for layer in theirs.layers[:depth]:
             x = layer(x)
         wanted = theirs.layernorm(x)[:, 1:]
-    deeper = tuple(f"encoder.layer.{i}." for i in range(depth, CONFIG.depth))
+    deeper = tuple(
+        f"{layer}.{i}." for i in range(depth, CONFIG.depth) for layer in ("encoder.layer", "vit.layers")
+    )
     config = dataclasses.replace(CONFIG, depth=depth)
     ours, notes = encode(weights, config, pixels, keep=lambda name: not name.startswith(deeper))
     measure("Hugging Face ViT", rung, ours, wanted)

@@ -15,12 +15,13 @@ under which `state_dict` keeps them, and these points.
 Sizes are those of a `RAHFConfig`, so that a small one is for tests and `large384` for benchmarks.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import torch
 from torch import nn
 from torch.nn import functional
-from transformers import T5Config, T5ForConditionalGeneration
+from transformers import T5Config, T5ForConditionalGeneration, ViTModel
+from transformers import ViTConfig as TransformersViTConfig
 from transformers.modeling_outputs import BaseModelOutput
 
 from richhf.feedback import HEATMAPS, KEYWORDS, MULTI_HEAD, OUTPUTS, SCORES
@@ -48,6 +49,20 @@ def t5_config(ours: OurT5Config) -> T5Config:
         decoder_start_token_id=0,
         pad_token_id=0,
         eos_token_id=1,
+    )
+
+
+def vit_config(ours: ViTConfig) -> TransformersViTConfig:
+    """Hugging Face's configuration of the same ViT."""
+    return TransformersViTConfig(
+        image_size=ours.image_size,
+        patch_size=ours.patch_size,
+        hidden_size=ours.width,
+        num_hidden_layers=ours.depth,
+        num_attention_heads=ours.num_heads,
+        intermediate_size=ours.mlp_width,
+        layer_norm_eps=ours.eps,
+        hidden_act="gelu_pytorch_tanh" if ours.approximate_gelu else "gelu",
     )
 
 
@@ -112,6 +127,16 @@ class TorchViT(nn.Module):
         for layer in self.encoder["layer"]:
             x = layer(x)
         return self.layernorm(x)
+
+
+class TransformersViT(ViTModel):
+    """The same as transformers makes it, with the names of its version."""
+
+    def __init__(self, config: ViTConfig):
+        super().__init__(vit_config(config))
+
+    def forward(self, pixels: torch.Tensor) -> torch.Tensor:
+        return super().forward(pixels).last_hidden_state
 
 
 class ChannelNorm(nn.Module):
@@ -190,13 +215,17 @@ class ScorePredictor(nn.Module):
 
 
 class TorchRAHF(nn.Module):
-    """The whole network; `eval()` and random weights, the generator's seed is the caller's."""
+    """The whole network; `eval()` and random weights, the generator's seed is the caller's.
 
-    def __init__(self, config: RAHFConfig):
+    `vit` makes the ViT: with the names of the author's published weights, or by the installed transformers,
+    as his class does.
+    """
+
+    def __init__(self, config: RAHFConfig, vit: Callable[[ViTConfig], nn.Module] = TorchViT):
         super().__init__()
         d_model, grid = config.t5.d_model, config.vit.grid
         self.config = config
-        self.vit = TorchViT(config.vit)
+        self.vit = vit(config.vit)
         self.t5 = T5ForConditionalGeneration(t5_config(config.t5))
         self.visual_token_projection = nn.Linear(config.vit.width, d_model)
 

@@ -1,5 +1,7 @@
 """Strict both ways, everything told at once."""
 
+import dataclasses
+
 import jax
 import numpy as np
 import pytest
@@ -54,21 +56,42 @@ def test_all_that_does_not_fit_is_told_together(source):
         import_params(TABLE, source, TARGET, "weights.npz")
     said = str(error.value)
     for line in (
-        "weights.npz (a make) does not fit this model (5 problems)",
+        "weights.npz (a make) does not fit this model (5 problems: 2 missing, 1 wrong shape, 1 wrong type, "
+        "1 not used). Check that the format and the model's sizes are those of the weights.\n",
         "missing: h.0.w (for block_0/kernel (3, 2))",
         "missing: emb or emb_again (for table (4,))",
         "wrong shape: h.1.w (2, 2); block_1/kernel has (3, 2)",
         "not used: h.2.w (2, 3)",
-        "not numbers with a point: conv is int32",
+        "wrong type: conv is int32; expected floating-point numbers",
     ):
         assert line in said
 
 
 def test_a_long_list_is_told_whole():
     many = {f"a{i}": np.ones(1) for i in range(40)}
-    with pytest.raises(WeightsError, match=r"\(44 problems\)") as error:
+    with pytest.raises(WeightsError, match=r"\(44 problems: 4 missing, 40 not used\)") as error:
         import_params(TABLE, many, TARGET, "x")
     assert all(name in str(error.value) for name in many)
+
+
+def test_numbers_that_are_not_finite_are_refused(source):
+    source["conv"][0, 0, 0, 0] = np.nan
+    source["emb"][1] = np.inf
+    with pytest.raises(WeightsError, match=r"2 not finite.*(?s:.*)not finite: emb has NaN or infinite"):
+        import_params(TABLE, source, TARGET, "x")
+    half = {path: jax.ShapeDtypeStruct(leaf.shape, np.float16) for path, leaf in TARGET.items()}
+    source |= {"conv": np.ones((5, 2, 3, 3)), "emb": np.full(4, 1e30)}
+    with pytest.raises(WeightsError, match="not finite: emb has NaN or infinite"):
+        import_params(TABLE, source, half, "x")
+
+
+def test_names_of_another_version_are_read_and_not_written(source):
+    rules = (*TABLE.rules, Rule("layers.{i}.w", "block_{i}/kernel", TRANSPOSE, written=False))
+    table = dataclasses.replace(TABLE, rules=rules)
+    source |= {f"layers.{i}.w": source.pop(f"h.{i}.w") for i in range(2)}
+    params = import_params(table, source, TARGET, "x").params
+    np.testing.assert_array_equal(params["block_1/kernel"], source["layers.1.w"].T)
+    assert {"h.0.w", "h.1.w", "layers.0.w"} & {*export_params(table, params, "x")} == {"h.0.w", "h.1.w"}
 
 
 def test_exceptions_are_explicit_and_told(source):

@@ -1,6 +1,7 @@
 """Files as others write them, and damaged ones; nothing in them is run."""
 
 import json
+import shutil
 import sys
 
 import ml_dtypes
@@ -71,6 +72,63 @@ def test_npz_without_pickles(tmp_path):
     (tmp_path / "w.npz").write_bytes(content)
     with pytest.raises(ValueError, match=r"w\.npz is damaged at x/y: Bad CRC-32"):
         read_weights(tmp_path / "w.npz")
+
+
+def test_npz_of_bfloat16(tmp_path):
+    """NumPy writes its size in bytes alone."""
+    values = np.linspace(-3, 3, 6).astype(ml_dtypes.bfloat16).reshape(2, 3)
+    np.savez(
+        tmp_path / "w.npz", a=values, b=values.T, c=np.ones(2, np.float16), d=np.array(2, ml_dtypes.bfloat16)
+    )
+    found = read_weights(tmp_path / "w.npz").arrays
+    expected = {"a": values, "b": values.T, "c": np.ones(2, np.float16), "d": np.array(2, ml_dtypes.bfloat16)}
+    assert_same(found, expected)
+    fields = np.zeros(2, [("x", np.int8), ("y", np.int8)])
+    for value, kind in (
+        (np.ones(2, ml_dtypes.float8_e4m3fn), r"'\|V1'"),
+        (np.ones(2, ml_dtypes.float8_e5m2), "'<f1'"),
+        (np.ones(2, ml_dtypes.int4), "V1'"),
+        (fields, "V2'"),
+    ):
+        np.savez(tmp_path / "w.npz", plain=np.ones(2), b=value)
+        with pytest.raises(
+            ValueError, match=rf"w\.npz: b is of the type .*{kind}.* save it as bfloat16"
+        ) as error:
+            read_weights(tmp_path / "w.npz")
+        assert "\n" not in str(error.value)
+
+
+def test_the_content_counts_more_than_the_ending(tmp_path):
+    safetensors.numpy.save_file(ARRAYS, tmp_path / "model.safetensors")
+    np.savez(tmp_path / "w.npz", a=ARRAYS["a"])
+    for name, new in (("model.safetensors", "pytorch_model.bin"), ("w.npz", "vit"), ("w.npz", "w.PTH.TAR")):
+        shutil.copy(tmp_path / name, tmp_path / new)
+        assert read_weights(tmp_path / new).arrays.keys() <= ARRAYS.keys()
+
+
+def test_files_that_hold_nothing_are_named(tmp_path):
+    for name in ("w.npz", "w.safetensors", "w.bin", "w.ckpt", "w.PTH", "w.pth.tar"):
+        (tmp_path / name).touch()
+        with pytest.raises(ValueError, match=f"{name} is empty, 0 bytes; expected weights"):
+            read_weights(tmp_path / name)
+    pointer = "version https://git-lfs.github.com/spec/v1\noid sha256:12\nsize 3\n"
+    (tmp_path / "model.safetensors").write_text(pointer)
+    with pytest.raises(ValueError, match=r"is a pointer of Git LFS, not the weights: .* git lfs pull"):
+        read_weights(tmp_path)
+
+
+def test_a_part_of_several_files_asks_for_all(tmp_path):
+    name = "model-00001-of-00002.safetensors"
+    safetensors.numpy.save_file(ARRAYS, tmp_path / name)
+    with pytest.raises(ValueError, match=r"is part 1 of 2 of some weights: give the folder .*index"):
+        read_weights(tmp_path / name)
+    index = tmp_path / "model.safetensors.index.json"
+    index.write_text(json.dumps({"weight_map": dict.fromkeys(ARRAYS, name)}))
+    for path in (tmp_path, index):
+        assert_same(read_weights(path).arrays, ARRAYS)
+    whole = tmp_path / "model-00001-of-00001.safetensors"
+    shutil.copy(tmp_path / name, whole)
+    assert_same(read_weights(whole).arrays, ARRAYS)
 
 
 @pytest.mark.parametrize("error", [OSError(5, "Input/output error"), MemoryError()])

@@ -67,7 +67,7 @@ def test_vocabulary_is_seqios(folder, vocabulary, prompt):
 
 def test_something_else_is_no_vocabulary(tmp_path):
     (tmp_path / "vocabulary.model").write_bytes(b"hello")
-    with pytest.raises(ValueError, match=r"vocabulary\.model cannot be read: 5 bytes are no SentencePiece"):
+    with pytest.raises(ValueError, match=r"vocabulary\.model is not a SentencePiece model: These 5 bytes"):
         Vocabulary.read(tmp_path / "vocabulary.model")
 
 
