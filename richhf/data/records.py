@@ -35,7 +35,7 @@ from richhf.data.checks import (
     reason,
 )
 from richhf.data.examples import OnError, parse_features, read_examples, serialize_features, write_examples
-from richhf.feedback import Feedback
+from richhf.feedback import Feedback, open_encoded, to_rgb, upright
 
 Paths = str | os.PathLike | Sequence[str | os.PathLike]
 
@@ -62,7 +62,7 @@ class Record:
     prompt: str | None = None
 
     def decode_image(self) -> UInt8[np.ndarray, "h w 3"]:
-        """Decodes the image to RGB.
+        """Decodes the image to RGB, turned as people see it.
 
         Raises:
             ValueError: if the record has no image or it cannot be decoded.
@@ -70,7 +70,7 @@ class Record:
         if self.image is None:
             raise ValueError(f"record {self.filename!r} has no image; join the labels with images first")
         try:
-            return np.array(Image.open(io.BytesIO(self.image), formats=IMAGE_FORMATS).convert("RGB"))
+            return np.array(to_rgb(upright(open_encoded(self.image, IMAGE_FORMATS), self.image)))
         except UNDECODABLE as error:
             raise ValueError(
                 f"the image of record {self.filename!r} cannot be decoded: {reason(error)}"
