@@ -1,4 +1,4 @@
-"""Where tasks read their records: TFRecord files, shuffled before anything is decoded."""
+"""Where tasks read their records: TFRecord files, plain or compressed, shuffled before anything is decoded."""
 
 import abc
 import os
@@ -10,6 +10,7 @@ import tensorflow as tf
 import tensorflow_datasets as tfds
 
 from richhf.data import records
+from richhf.data.framing import HEAD, compression_of
 from richhf.data.stream import RecordFile, StreamShare, endless, read_files, shuffled_files
 
 TRAINING = "in_training"
@@ -133,11 +134,16 @@ class ExampleSource(ShuffledRecords, seqio.TFExampleDataSource):
 
     def record_files(self, split: str) -> list[RecordFile]:
         """See `ShuffledRecords`."""
-        return [RecordFile(path) for path in self.list_shards(split)]
+        return [RecordFile(path, compression=_compression(path)) for path in self.list_shards(split)]
 
     def parse(self, record: tf.Tensor) -> Mapping[str, Any]:
         """See `ShuffledRecords`."""
         return self.parse_fn(record)
+
+
+def _compression(path: str) -> str:
+    with tf.io.gfile.GFile(path, "rb") as file:
+        return compression_of(file.read(HEAD))
 
 
 class RecordSource(ExampleSource):
