@@ -1,10 +1,10 @@
 """The command `richhf`: one subcommand a job."""
 
-import importlib.metadata
 import os
 import sys
 from collections.abc import Sequence
 
+import richhf
 from richhf.cli.models import add_convert, add_predict
 from richhf.cli.parser import EXIT_ERROR, EXIT_INTERRUPTED, Parser, Run, parse
 from richhf.cli.records import add_inspect, add_prepare, add_synthesize
@@ -36,8 +36,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 def build_parser() -> tuple[Parser, dict[str, Parser]]:
     """The parser, and those of the subcommands by name."""
     parser = Parser(prog="richhf", description="Rich human feedback for text-to-image generation.")
-    version = f"richhf {importlib.metadata.version('richhf')}"
-    parser.add_argument("--version", action="version", version=version)
+    parser.add_argument("--version", action="version", version=f"richhf {richhf.__version__}")
     subparsers = parser.add_subparsers(metavar="COMMAND", required=True, parser_class=Parser)
     commands: dict[str, Parser] = {}
 

@@ -16,8 +16,8 @@ import seqio
 import tensorflow as tf
 
 from richhf.data import records
-from richhf.data.framing import DamagedFileError, TruncatedFileError, skip_through
 from richhf.data.features import RichFeedbackFeatureConverter, map_side
+from richhf.data.framing import DamagedFileError, TruncatedFileError, skip_through
 
 _Spec = seqio.FeatureConverter.FeatureSpec
 EVALUATION_FEATURES = {
@@ -70,7 +70,7 @@ class EvalBatch:
       keyword_valid: whether labels and words agree; where not, `keywords` is the bare prompt.
     """
 
-    features: dict[str, np.ndarray]
+    features: dict[str, np.ndarray] = dataclasses.field(repr=False)
     valid: int
     examples: int
     filenames: tuple[str, ...]
@@ -234,7 +234,8 @@ def _check_whole(files: Sequence[str]) -> None:
             skip_through(file)
         except (TruncatedFileError, DamagedFileError) as error:
             raise ValueError(
-                f"{file} is cut short or no record file: {error}. Copy it again, or remove it and make it again."
+                f"{file} is cut short or no record file: {error}. Copy it again, or remove it and make it "
+                "again."
             ) from error
 
 

@@ -92,7 +92,9 @@ def _example_class() -> Any:
     def add(name: str, within: Any = file.message_type) -> Any:
         return within.add(name=name)
 
-    def add_field(message: Any, name: str, number: int, kind: Any, type_name: str | None = None, many: bool = False):
+    def add_field(
+        message: Any, name: str, number: int, kind: Any, type_name: str | None = None, many: bool = False
+    ):
         label = kinds.LABEL_REPEATED if many else kinds.LABEL_OPTIONAL
         return message.field.add(name=name, number=number, type=kind, label=label, type_name=type_name)
 

@@ -40,7 +40,7 @@ from richhf.feedback import Feedback, open_encoded, to_rgb, upright
 Paths = str | os.PathLike | Sequence[str | os.PathLike]
 
 
-@dataclasses.dataclass(frozen=True, kw_only=True, eq=False)
+@dataclasses.dataclass(frozen=True, kw_only=True, eq=False, repr=False)
 class Record:
     """One image's consolidated labels, with the image and prompt where known.
 
@@ -60,6 +60,14 @@ class Record:
     labels: tuple[int, ...]
     image: bytes | None = None
     prompt: str | None = None
+
+    def __repr__(self) -> str:
+        """Returns one line, without the bytes of image and maps."""
+        parts = [repr(self.filename), *(f"{name}={value:.4f}" for name, value in self.scores.items())]
+        parts += [f"{name}: {' x '.join(map(str, heatmap.shape))}" for name, heatmap in self.heatmaps.items()]
+        parts.append(f"labels={self.labels}")
+        parts.append("no image" if self.image is None else f"image of {len(self.image):,} bytes")
+        return f"Record({', '.join([*parts, f'prompt={self.prompt!r}'])})"
 
     def decode_image(self) -> UInt8[np.ndarray, "h w 3"]:
         """Decodes the image to RGB, turned as people see it.

@@ -47,7 +47,7 @@ class CheckedImage:
         height: in pixels.
     """
 
-    encoded: bytes
+    encoded: bytes = dataclasses.field(repr=False)
     converted: bool
     format: str
     width: int
