@@ -15,7 +15,7 @@ from launch.data_fit import register_task
 from launch.measurement import Measurement
 from richhf.data.datasets import DatasetConfig, get_task, pipeline_options
 from richhf.data.features import RichFeedbackFeatureConverter
-from richhf.data.stream import StreamShare
+from richhf.data.stream import StreamShare, read_files
 from richhf.data.training_stream import train_iterator
 
 

@@ -1,4 +1,4 @@
-"""Where tasks read their records: TFRecord files, plain or compressed, shuffled before anything is decoded."""
+"""Where tasks read their records: TFRecord files, perhaps compressed, shuffled before anything is decoded."""
 
 import abc
 import os

@@ -40,8 +40,8 @@ class Annotation:
 
     implausible_points: Points
     misaligned_points: Points
-    misaligned_words: Sequence[float]
-    likert: Mapping[str, float]
+    misaligned_words: Sequence[bool | int | float]
+    likert: Mapping[str, int | float]
 
     def __post_init__(self):
         for name in ("implausible_points", "misaligned_points"):

@@ -19,6 +19,7 @@ OnError = Callable[[RecordError], object]
 def serialize_features(values: Mapping[str, bytes | float]) -> bytes:
     """Serializes a `tf.train.Example` of one value a feature; equal values give equal bytes."""
     example = _example_class()()
+    example.features.SetInParent()
     for name, value in values.items():
         feature = example.features.feature[name]
         (feature.bytes_list if isinstance(value, bytes) else feature.float_list).value.append(value)
@@ -47,13 +48,14 @@ def write_examples(path: str | os.PathLike, examples: Iterable[bytes]) -> int:
     count = 0
     # Without a buffer: what cannot be written is an error here, and not again when the file is closed.
     with atomic_path(path) as temporary, temporary.open("wb", buffering=0) as file:
-        for count, example in enumerate(examples, start=1):
+        for example in examples:
             rest = memoryview(frame(example))
             try:
                 while rest:
                     rest = rest[file.write(rest) :]
             except OSError as error:
                 raise OSError(f"cannot write {path}: {error.strerror}") from error
+            count += 1
     return count
 
 
@@ -72,8 +74,9 @@ def read_examples(path: str, on_error: OnError | None = None) -> Iterator[bytes]
         raise FileNotFoundError(f"{path} is not a file; expected a record file")
     index = 0
     try:
-        for index, serialized in enumerate(read_frames(path), start=1):
+        for serialized in read_frames(path):
             yield serialized
+            index += 1
     except (TruncatedFileError, DamagedFileError) as error:
         truncated = isinstance(error, TruncatedFileError)
         found = "a truncated record" if truncated else "a damaged record, or no TFRecord file at all"

@@ -142,7 +142,7 @@ _lock = threading.Lock()
 @functools.lru_cache(maxsize=4)
 def _decompressed(path: str, size: int, modified: int) -> IO[bytes]:
     """The content of a compressed file as far as it can be read; size and time tell one file from another."""
-    whole = tempfile.TemporaryFile()
+    whole = tempfile.TemporaryFile()  # noqa: SIM115 (it is kept open)
     try:
         with _open(path) as file:
             while part := file.read(_CHUNK):

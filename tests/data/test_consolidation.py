@@ -1,3 +1,6 @@
+import subprocess
+import sys
+
 import numpy as np
 import pytest
 from hypothesis import given
@@ -87,13 +90,11 @@ def test_overlapping_points_of_one_annotator_count_once():
         ([(float("nan"), 1)], (8, 8), "not a place"),
         ([(1, float("inf"))], (8, 8), "not a place"),
         ([], (0, 8), "at least 1"),
-        ([], (8.5, 8), "size is .*expected .height, width."),
         ([(8, 2)], (4, 8), r"point \(8, 2\) lies outside the image of 8 x 4 pixels"),
         ([(2, 2), (2, 7)], (4, 8), r"\(2, 7\) lies outside .*y from -0.5 to 3.5"),
         ([(-1, 2)], (4, 8), "lies outside"),
         ([(300, 200)], (40, 60), "lies outside"),
         ([(1, 2, 3)], (4, 8), "two numbers"),
-        ([("1", "2")], (4, 8), "two numbers"),
     ],
 )
 def test_impossible_points_and_sizes_are_errors(points, size, message):
@@ -182,22 +183,16 @@ def test_annotations_that_cannot_be_consolidated_say_why():
     [
         ({"misaligned_words": (2, 5)}, r"misaligned_words is \(2, 5\).*not the indices"),
         ({"misaligned_words": (0.5,)}, "misaligned_words"),
-        ({"misaligned_words": "red"}, "misaligned_words is 'red'"),
-        ({"misaligned_words": ("red",)}, "misaligned_words"),
-        ({"misaligned_words": (None,)}, "misaligned_words"),
-        ({"misaligned_words": 3}, "misaligned_words is 3"),
+        ({"misaligned_words": [1, 2]}, "misaligned_words"),
+        ({"misaligned_words": (-1,)}, "misaligned_words"),
+        ({"misaligned_words": (float("nan"),)}, "misaligned_words"),
         ({"implausible_points": [(float("nan"), 1)]}, "implausible_points has .*not a place"),
         ({"misaligned_points": [(1,)]}, "misaligned_points has .*two numbers"),
-        ({"misaligned_points": (1, 2)}, "misaligned_points has 1; .*two numbers"),
-        ({"misaligned_points": ["12"]}, "misaligned_points has '12'"),
-        ({"misaligned_points": None}, "misaligned_points is None"),
         ({"likert": dict.fromkeys(SCORES, 0)}, "is 0; expected one of"),
         ({"likert": dict.fromkeys(SCORES, 3.5)}, "is 3.5"),
         ({"likert": dict.fromkeys(SCORES, True)}, "is True"),
         ({"likert": dict.fromkeys(SCORES, float("nan"))}, "is nan"),
-        ({"likert": dict.fromkeys(SCORES, "3")}, "is '3'"),
         ({"likert": {**dict.fromkeys(SCORES, 3), "beauty": 3}}, "likert has 'beauty'"),
-        ({"likert": [3, 3, 3, 3]}, "likert is"),
     ],
 )
 def test_what_an_annotator_cannot_have_said_is_an_error(changes, message):
@@ -208,12 +203,12 @@ def test_what_an_annotator_cannot_have_said_is_an_error(changes, message):
         Annotation(**(fields | changes))
 
 
-def test_numbers_of_numpy_are_taken_as_python_has_them():
+def test_lists_and_arrays_are_taken():
     one = Annotation(
         implausible_points=np.array([[1.0, 2.0]]),
         misaligned_points=[],
-        misaligned_words=np.array([True, False]),
-        likert=dict.fromkeys(SCORES, np.int64(4)),
+        misaligned_words=[1, 0],
+        likert=dict.fromkeys(SCORES, 4),
     )
     assert one.misaligned_words == (True, False)
     assert one.likert == dict.fromkeys(SCORES, 4)
@@ -223,3 +218,35 @@ def test_numbers_of_numpy_are_taken_as_python_has_them():
 def test_an_annotation_of_a_larger_image_is_an_error():
     with pytest.raises(ValueError, match=r"\(500, 20\) lies outside the image of 64 x 64"):
         consolidate([annotation(implausible=[(500, 20)])], size=(64, 64))
+
+
+def test_values_of_a_wrong_type_are_explained():
+    """Without the types that tests check, as in production."""
+    code = """
+import numpy as np
+from richhf.data import Annotation, points_to_heatmap
+from richhf.feedback import SCORES
+good = dict(
+    implausible_points=(), misaligned_points=(), misaligned_words=(), likert=dict.fromkeys(SCORES, 3)
+)
+numpy = good | dict(misaligned_words=np.array([True]), likert=dict.fromkeys(SCORES, np.int64(4)))
+plain = good | dict(misaligned_words=(1,), likert=dict.fromkeys(SCORES, 4))
+assert Annotation(**numpy) == Annotation(**plain)
+for changes in (
+    dict(misaligned_words="red"), dict(misaligned_words=("red",)), dict(misaligned_words=(None,)),
+    dict(misaligned_words=3), dict(misaligned_words={0}), dict(misaligned_points=(1, 2)),
+    dict(misaligned_points=["12"]), dict(misaligned_points=[("1", "2")]), dict(misaligned_points=None),
+    dict(misaligned_points=[(True, 1)]), dict(likert=dict.fromkeys(SCORES, "3")), dict(likert=[3, 3, 3, 3]),
+):
+    try:
+        print(Annotation(**(good | changes)))
+    except ValueError as error:
+        assert next(iter(changes)) in str(error) or "mark" in str(error), error
+for points, size in (([], (8.5, 8)), ([], 8), ([], None), (["12"], (8, 8))):
+    try:
+        print(points_to_heatmap(points, size))
+    except ValueError as error:
+        assert "expected (" in str(error), error
+"""
+    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert (result.stdout, result.stderr, result.returncode) == ("", "", 0)

@@ -130,8 +130,8 @@ def _checked(*, size: int, seed: int, **counts: int) -> dict[str, Any]:
     if not SIZES[0] <= size <= SIZES[1] or size % PATCH:
         near = min(max(round(size / PATCH) * PATCH, SIZES[0]), SIZES[1])
         raise ValueError(
-            f"size is {size}; expected an image side that is a multiple of {PATCH} from {SIZES[0]} to {SIZES[1]} "
-            f"pixels, such as {near}"
+            f"size is {size}; expected an image side from {SIZES[0]} to {SIZES[1]} pixels that is a "
+            f"multiple of {PATCH}, such as {near}"
         )
     if seed < 0:
         raise ValueError(f"seed is {seed}; expected 0 or more")
