@@ -10,7 +10,7 @@ import tensorflow as tf
 import tensorflow_datasets as tfds
 
 from richhf.data import records
-from richhf.data.framing import HEAD, compression_of
+from richhf.data.framing import HEAD, compression_of, refuse_twins
 from richhf.data.stream import RecordFile, StreamShare, endless, read_files, shuffled_files
 
 TRAINING = "in_training"
@@ -112,17 +112,18 @@ class ExampleSource(ShuffledRecords, seqio.TFExampleDataSource):
         self._advice = advice
 
     def list_shards(self, split: str) -> list[str]:
-        """The files of a split, sorted.
+        """The files of a split, sorted: those of its pattern, and those whose names end in .gz besides.
 
         Raises:
-          ValueError: for an unknown split, or if there is no file.
+          ValueError: for an unknown split, if there is no file, or if one is there both plain and compressed.
         """
         if split not in self._split_to_filepattern:
             raise ValueError(
                 f"No split {split!r} here; the splits are {', '.join(self._split_to_filepattern)}."
             )
         pattern = os.fspath(self._split_to_filepattern[split])
-        files = sorted(tf.io.gfile.glob(pattern))
+        files = sorted({*tf.io.gfile.glob(pattern), *tf.io.gfile.glob(f"{pattern}.gz")})
+        refuse_twins(files)
         if not files:
             folder = os.path.dirname(pattern)
             what = "is empty of them" if tf.io.gfile.isdir(folder) else "does not exist"

@@ -11,7 +11,7 @@ import struct
 import tempfile
 import threading
 import zlib
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import IO, BinaryIO
 
 import google_crc32c
@@ -112,6 +112,20 @@ def is_record_file(path: str | os.PathLike) -> bool:
         return False
 
 
+def refuse_twins(files: Iterable[str | os.PathLike]) -> None:
+    """Passes unless a file is listed both plain and compressed (`x` and `x.gz`): it would be read twice.
+
+    Raises:
+        ValueError: naming the first two.
+    """
+    names = sorted(map(os.fspath, files))
+    for name in names:
+        if f"{name}.gz" in names:
+            raise ValueError(
+                f"{name} and {name}.gz are both there, and records would be read twice; remove one of them"
+            )
+
+
 def read_content(path: str | os.PathLike, start: int, size: int) -> bytes:
     """Reads bytes of a record file at a place in its uncompressed content; thread-safe.
 
@@ -152,7 +166,7 @@ def _decompressed(path: str, size: int, modified: int) -> IO[bytes]:
     return whole
 
 
-def _open(path: str | os.PathLike) -> BinaryIO:
+def _open(path: str | os.PathLike) -> io.BufferedReader:
     file = open(path, "rb")  # noqa: SIM115 (its caller closes it)
     head = file.read(HEAD)
     file.seek(0)

@@ -35,6 +35,7 @@ from richhf.data.checks import (
     reason,
 )
 from richhf.data.examples import OnError, parse_features, read_examples, serialize_features, write_examples
+from richhf.data.framing import refuse_twins
 from richhf.feedback import Feedback, open_encoded, to_rgb, upright
 
 Paths = str | os.PathLike | Sequence[str | os.PathLike]
@@ -220,7 +221,7 @@ def list_record_files(path: str | os.PathLike) -> tuple[pathlib.Path, ...]:
 
     Raises:
         FileNotFoundError: if there is nothing at `path`.
-        ValueError: if the folder holds no record file.
+        ValueError: if the folder holds no record file, or one both plain and compressed.
     """
     path = pathlib.Path(path)
     if path.is_file():
@@ -228,6 +229,7 @@ def list_record_files(path: str | os.PathLike) -> tuple[pathlib.Path, ...]:
     if not path.is_dir():
         raise FileNotFoundError(f"{path} does not exist; expected a record file or a folder of them")
     files = tuple(sorted(file for file in path.glob("*.tfrecord*") if not file.name.startswith(".")))
+    refuse_twins(files)
     if not files:
         raise ValueError(f"no *.tfrecord file in {path}; make some with `richhf synthesize`")
     return files
