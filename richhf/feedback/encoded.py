@@ -30,6 +30,7 @@ UNDECODABLE = (
     SyntaxError,
     ValueError,
     EOFError,
+    IndexError,
     struct.error,
     zlib.error,
     Image.DecompressionBombError,
@@ -136,7 +137,7 @@ def _orientation(picture: Image.Image) -> int:
     try:
         # A PNG's own method decodes its pixels to see what follows them; `_png_head` lets nothing follow.
         found = Image.Image.getexif(picture).get(ORIENTATION, 1)
-    except (*UNDECODABLE, TypeError, KeyError, IndexError, AttributeError):
+    except (*UNDECODABLE, TypeError, KeyError, AttributeError):
         return 1
     return found if isinstance(found, int) and found in _TURNS else 1
 

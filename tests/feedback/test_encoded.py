@@ -112,6 +112,15 @@ def test_a_png_cut_short_is_unchanged_and_refused_by_all(cut):
         trained(encoded)
 
 
+def test_a_png_without_pixels_is_refused():
+    encoded = encode()
+    for other in (b"iDAT", b"tEXt"):
+        with pytest.raises(ValueError, match="undecodable image"):
+            decode_image(encoded.replace(b"IDAT", other))
+    with pytest.raises(ValueError, match="undecodable image"):
+        decode_image(encoded[:33] + encoded[-12:])
+
+
 def without_adobe(encoded):
     place = encoded.index(b"\xff\xee")
     return encoded[:place] + encoded[place + 2 + struct.unpack_from(">H", encoded, place + 2)[0] :]
