@@ -126,4 +126,6 @@ def verify_picture(encoded: bytes) -> None:
 
 def reason(error: BaseException) -> str:
     """Why a picture cannot be decoded, without the address of a buffer that Pillow's messages may hold."""
+    if isinstance(error, IndexError):
+        return "no pixels in it"
     return "no known image format" if "cannot identify" in str(error) else str(error)

@@ -4,7 +4,7 @@ A record is its length (8 bytes, little-endian), a checksum of those (4), its co
 Checksums are CRC-32C, masked as TensorFlow does it.
 """
 
-import functools
+import atexit
 import io
 import os
 import struct
@@ -151,19 +151,34 @@ def read_content(path: str | os.PathLike, start: int, size: int) -> bytes:
 
 
 _lock = threading.Lock()
+_OPEN = 4
+_decompressed_files: dict[tuple[str, int, int], IO[bytes]] = {}
 
 
-@functools.lru_cache(maxsize=4)
 def _decompressed(path: str, size: int, modified: int) -> IO[bytes]:
     """The content of a compressed file as far as it can be read; size and time tell one file from another."""
-    whole = tempfile.TemporaryFile()  # noqa: SIM115 (it is kept open)
-    try:
-        with _open(path) as file:
-            while part := file.read(_CHUNK):
-                whole.write(part)
-    except (TruncatedFileError, DamagedFileError):
-        pass  # `read_frames` has reported it; what is before it can be read.
-    return whole
+    key = (path, size, modified)
+    if key not in _decompressed_files:
+        whole = tempfile.TemporaryFile()  # noqa: SIM115 (it is kept open)
+        try:
+            with _open(path) as file:
+                while part := file.read1(_CHUNK):
+                    whole.write(part)
+        except (TruncatedFileError, DamagedFileError):
+            pass  # `read_frames` has reported it; what is before it can be read.
+        except BaseException:
+            whole.close()
+            raise
+        _decompressed_files[key] = whole
+        if len(_decompressed_files) > _OPEN:
+            _decompressed_files.pop(next(iter(_decompressed_files))).close()
+    return _decompressed_files[key]
+
+
+@atexit.register
+def _close_decompressed() -> None:
+    while _decompressed_files:
+        _decompressed_files.popitem()[1].close()
 
 
 def _open(path: str | os.PathLike) -> io.BufferedReader:
