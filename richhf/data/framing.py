@@ -12,7 +12,7 @@ import tempfile
 import threading
 import zlib
 from collections.abc import Iterable, Iterator
-from typing import IO, BinaryIO
+from typing import IO, Any, BinaryIO
 
 import google_crc32c
 
@@ -118,7 +118,7 @@ def refuse_twins(files: Iterable[str | os.PathLike]) -> None:
     Raises:
         ValueError: naming the first two.
     """
-    names = sorted(map(os.fspath, files))
+    names = sorted(str(os.fspath(file)) for file in files)
     for name in names:
         if f"{name}.gz" in names:
             raise ValueError(
@@ -192,7 +192,8 @@ class _Inflating(io.RawIOBase):
     """The content of a GZIP or ZLIB file; of several compressed parts behind each other all of them."""
 
     def __init__(self, file: BinaryIO):
-        self._file, self._inflater, self._rest = file, None, b""
+        self._file, self._rest = file, b""
+        self._inflater: Any = None
 
     def readable(self) -> bool:
         """Returns True."""
