@@ -17,7 +17,7 @@ picture unreadable, and none is ever decompressed.
 import io
 import struct
 import zlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 
 from PIL import Image
 
@@ -59,7 +59,7 @@ _ALONE = frozenset({0x01, *range(0xD0, 0xD8)})
 """JPEG markers without a length."""
 
 
-def open_encoded(encoded: bytes, formats: Sequence[str] | None = None) -> Image.Image:
+def open_encoded(encoded: bytes, formats: tuple[str, ...] | None = None) -> Image.Image:
     """Opens an encoded picture with Pillow by its head; its pixels are not turned yet, see `upright`.
 
     Args:
