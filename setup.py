@@ -1,13 +1,17 @@
 """Installs `richhf`, the library.
 
-`tasks`, `launch` and `gin` are used from a checkout (`pip install -e .[train]`).
+`tasks`, `launch` and `gin` are used from a checkout (`pip install -e '.[train]'`).
 """
 
 import pathlib
+import re
 
 import setuptools
 
 HERE = pathlib.Path(__file__).parent
+(VERSION,) = re.findall(
+    r'^__version__ = "(.+)"$', (HERE / "richhf" / "__init__.py").read_text(encoding="utf-8"), re.MULTILINE
+)
 
 TRAIN = [
     "clu>=0.0.12",
@@ -45,7 +49,7 @@ TEST = [
 
 setuptools.setup(
     name="richhf",
-    version="0.1.0",
+    version=VERSION,
     description="Rich Human Feedback for text-to-image generation: heatmaps, scores and misaligned keywords",
     long_description=(HERE / "README.md").read_text(encoding="utf-8"),
     long_description_content_type="text/markdown",
@@ -55,10 +59,12 @@ setuptools.setup(
     package_data={"richhf.inference": ["*.css", "*.js"], "richhf.pretrained": ["synthetic_tiny/*"]},
     install_requires=[
         "flax>=0.12.8,<0.13",
+        "google-crc32c>=1.6",
         "jax>=0.10.2,<0.11",
         "jaxtyping>=0.3",
         "numpy>=2",
         "pillow>=11",
+        "protobuf>=5.26",
         "safetensors>=0.6",
         "sentencepiece>=0.2",
         "tqdm>=4.66",

@@ -15,7 +15,7 @@ from launch.data_fit import register_task
 from launch.measurement import Measurement
 from richhf.data.datasets import DatasetConfig, get_task, pipeline_options
 from richhf.data.features import RichFeedbackFeatureConverter
-from richhf.data.stream import StreamShare
+from richhf.data.stream import StreamShare, read_files
 from richhf.data.training_stream import train_iterator
 
 
@@ -82,7 +82,7 @@ def input_pipeline(
 def _stages(task: seqio.Task, cfg: DatasetConfig) -> Iterator[tuple[str, Iterator[Any], int]]:
     """The pipeline cut after each stage: name, endless iterator, images an element."""
     if isinstance(task.source, seqio.TFExampleDataSource):
-        yield "read", _elements(tf.data.TFRecordDataset(task.source.list_shards(cfg.split)).repeat()), 1
+        yield "read", _elements(read_files(task.source.record_files(cfg.split)).repeat()), 1
     dataset = task.source.get_dataset(cfg.split, True, cfg.seed, StreamShare(0, 1))
     yield "parse and shuffle", _elements(dataset), 1
     lengths = cfg.task_feature_lengths

@@ -16,7 +16,9 @@ if TYPE_CHECKING:
     from richhf.inference.load import load, load_vocabulary
     from richhf.inference.predictor import Predictor
 
-__all__ = ["Feedback", "Predictor", "example", "load", "load_vocabulary"]
+__version__ = "0.1.0"
+
+__all__ = ["Feedback", "Predictor", "__version__", "example", "load", "load_vocabulary"]
 
 _FROM = {
     "Feedback": "richhf.feedback",
@@ -36,4 +38,4 @@ def __getattr__(name: str) -> Any:
 
 
 def __dir__() -> list[str]:
-    return sorted({*globals(), *__all__})
+    return sorted(__all__)

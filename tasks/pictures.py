@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from typing import Any
 
+import numpy as np
 import seqio
 import tensorflow as tf
 
@@ -33,20 +34,65 @@ def picture_steps(*, exact_side: bool, augmentation: Augmentation | None = None)
 
 @seqio.map_over_dataset
 def decode_pictures(example):
-    """Decodes the image (PNG or JPEG) and, where there are any, both maps.
+    """Decodes the image (PNG or JPEG) and, where there are any, both maps, turned as people see them.
 
     Returns:
       The example with `image` uint8 [h w 3] and `heatmaps` uint8 [2 h' w'] (255 is 1.0), in the order of
-      `HEATMAPS`.
+      `HEATMAPS`. Maps refer to the image as people see it.
     """
     features = records.HEATMAP_FEATURES
     kept = {name: value for name, value in example.items() if name not in features.values()}
+    maps = [features[name] for name in feedback.HEATMAPS if features[name] in example]
+    encoded = tf.stack([example[name] for name in ("image", *maps)])
+    plain, orientations = tf.numpy_function(_plain_contents, [encoded], [tf.string, tf.int32], stateful=False)
+    plain.set_shape([1 + len(maps)])
+    orientations.set_shape([1 + len(maps)])
     # It reads PNG too. TensorFlow's default transform is up to four grey levels off what other readers see.
-    kept["image"] = tf.io.decode_jpeg(example["image"], channels=3, dct_method="INTEGER_ACCURATE")
-    if any(name in example for name in features.values()):
-        maps = [tf.io.decode_png(example[features[name]], channels=1) for name in feedback.HEATMAPS]
-        kept["heatmaps"] = tf.squeeze(tf.stack(maps), -1)
+    image = tf.io.decode_jpeg(plain[0], channels=3, dct_method="INTEGER_ACCURATE")
+    kept["image"] = turn(image, orientations[0])
+    if maps:
+        decoded = [tf.io.decode_png(plain[row], channels=1) for row in range(1, 1 + len(maps))]
+        turned = [turn(heatmap, orientations[row]) for row, heatmap in enumerate(decoded, start=1)]
+        kept["heatmaps"] = tf.squeeze(tf.stack(turned), -1)
     return kept
+
+
+def turn(picture: tf.Tensor, orientation: tf.Tensor) -> tf.Tensor:
+    """Turns a picture as people see it.
+
+    Args:
+      picture: [h w c], as it is stored.
+      orientation: int [], 1 to 8 as EXIF numbers them.
+
+    Returns:
+      [h w c], or [w h c] from orientation 5 on.
+    """
+
+    def transposed() -> tf.Tensor:
+        return tf.transpose(picture, [1, 0, 2])
+
+    turned = tf.switch_case(
+        orientation - 1,
+        [
+            lambda: picture,
+            lambda: picture[:, ::-1],
+            lambda: picture[::-1, ::-1],
+            lambda: picture[::-1],
+            transposed,
+            lambda: transposed()[:, ::-1],
+            lambda: transposed()[::-1, ::-1],
+            lambda: transposed()[::-1],
+        ],
+    )
+    turned.set_shape([None, None, picture.shape[-1]])
+    return turned
+
+
+def _plain_contents(encoded: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """What decoders get of encoded pictures, and their orientations."""
+    contents = encoded.tolist()
+    plain = np.array([feedback.plain_content(content) for content in contents], object)
+    return plain, np.array([feedback.orientation_of(content) for content in contents], np.int32)
 
 
 @seqio.map_over_dataset

@@ -1,4 +1,4 @@
-"""Where tasks read their records: TFRecord files, shuffled before anything is decoded."""
+"""Where tasks read their records: TFRecord files, perhaps compressed, shuffled before anything is decoded."""
 
 import abc
 import os
@@ -10,6 +10,7 @@ import tensorflow as tf
 import tensorflow_datasets as tfds
 
 from richhf.data import records
+from richhf.data.framing import HEAD, compression_of, refuse_twins
 from richhf.data.stream import RecordFile, StreamShare, endless, read_files, shuffled_files
 
 TRAINING = "in_training"
@@ -111,17 +112,18 @@ class ExampleSource(ShuffledRecords, seqio.TFExampleDataSource):
         self._advice = advice
 
     def list_shards(self, split: str) -> list[str]:
-        """The files of a split, sorted.
+        """The files of a split, sorted: those of its pattern, and those whose names end in .gz besides.
 
         Raises:
-          ValueError: for an unknown split, or if there is no file.
+          ValueError: for an unknown split, if there is no file, or if one is there both plain and compressed.
         """
         if split not in self._split_to_filepattern:
             raise ValueError(
                 f"No split {split!r} here; the splits are {', '.join(self._split_to_filepattern)}."
             )
         pattern = os.fspath(self._split_to_filepattern[split])
-        files = sorted(tf.io.gfile.glob(pattern))
+        files = sorted({*tf.io.gfile.glob(pattern), *tf.io.gfile.glob(f"{pattern}.gz")})
+        refuse_twins(files)
         if not files:
             folder = os.path.dirname(pattern)
             what = "is empty of them" if tf.io.gfile.isdir(folder) else "does not exist"
@@ -133,11 +135,16 @@ class ExampleSource(ShuffledRecords, seqio.TFExampleDataSource):
 
     def record_files(self, split: str) -> list[RecordFile]:
         """See `ShuffledRecords`."""
-        return [RecordFile(path) for path in self.list_shards(split)]
+        return [RecordFile(path, compression=_compression(path)) for path in self.list_shards(split)]
 
     def parse(self, record: tf.Tensor) -> Mapping[str, Any]:
         """See `ShuffledRecords`."""
         return self.parse_fn(record)
+
+
+def _compression(path: str) -> str:
+    with tf.io.gfile.GFile(path, "rb") as file:
+        return compression_of(file.read(HEAD))
 
 
 class RecordSource(ExampleSource):

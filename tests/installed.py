@@ -11,10 +11,13 @@ import sys
 from pathlib import Path
 
 import richhf
+import richhf.data as richhf_data
 
 
 def main() -> None:
-    """Runs the README's first Python lines and its `richhf predict` as they stand; fails where they do."""
+    """Runs the README's first Python lines and its `richhf predict` as they stand, and what makes and reads
+    record files; fails where they do.
+    """
     readme = Path(sys.argv[1]).read_text(encoding="utf-8")
     assert "site-packages" in Path(richhf.__file__).parts, richhf.__file__
     richhf.example()[0].save("image.png")
@@ -29,6 +32,15 @@ def main() -> None:
     environment = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
     subprocess.run([Path(sys.executable).parent / program, *arguments], check=True, env=environment)
     assert Path("feedback/index.html").is_file()
+    for line in (
+        "richhf synthesize set --train 3 --dev 1 --test 1 --size 32 --workers 1",
+        "richhf inspect set --out sheet.png",
+        "richhf predict --folder set --out records",
+    ):
+        program, *arguments = shlex.split(line)
+        subprocess.run([Path(sys.executable).parent / program, *arguments], check=True, env=environment)
+    assert len(list(richhf_data.read_records(sorted(Path("set").glob("*.tfrecord"))))) == 5
+    assert Path("sheet.png").is_file()
     heavy = {"tensorflow", "seqio", "gin", "orbax", "optax", "torch"} & set(sys.modules)
     assert not heavy, heavy
 

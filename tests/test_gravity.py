@@ -1,11 +1,15 @@
 """The house stands by its imports: a room imports only from rooms below it, and inference stays light."""
 
 import ast
+import os
 import pathlib
+import re
 import subprocess
 import sys
 
 import pytest
+
+import richhf
 
 ROOT = pathlib.Path(__file__).resolve().parents[1]
 
@@ -95,3 +99,40 @@ def test_inference_imports_no_training_stack():
     ).stdout.split()
     assert "jax" in loaded
     assert not {"tensorflow", "seqio", "gin", "tensorflow_datasets", "clu"} & set(loaded)
+
+
+RECORD_COMMANDS = """
+import sys
+for name in ("tensorflow", "seqio", "gin", "tensorflow_datasets", "clu", "orbax", "optax", "pyarrow"):
+    sys.modules[name] = None
+from richhf.cli import main
+sizes = ["--train", "3", "--dev", "1", "--test", "1", "--size", "32", "--workers", "1"]
+assert main(["synthesize", "set", *sizes]) == 0
+assert main(["inspect", "set", "--out", "sheet.png"]) == 0
+"""
+
+
+def test_records_are_made_and_inspected_without_the_training_stack(tmp_path):
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(ROOT), *sys.path])}
+    command = [sys.executable, "-c", RECORD_COMMANDS]
+    result = subprocess.run(
+        command, cwd=tmp_path, env=environment, check=False, capture_output=True, text=True
+    )
+    assert result.returncode == 0, result.stderr
+    assert "5 records in 3 files, 0 problems" in result.stdout
+    assert (tmp_path / "sheet.png").is_file()
+
+
+def test_no_message_names_a_package_that_no_registry_serves():
+    for path in [*ROOT.glob("richhf/**/*.py"), *ROOT.glob("tasks/**/*.py"), *ROOT.glob("launch/**/*.py")]:
+        text = path.read_text(encoding="utf-8")
+        found = re.search(r"pip install (-U )?['\"]?richhf", text)
+        assert not found, f"{path.relative_to(ROOT)}: {found and found.group()}"
+
+
+def test_the_public_names_and_the_version_are_those_stated():
+    assert dir(richhf) == sorted(richhf.__all__)
+    (version,) = re.findall(r'^__version__ = "(.+)"$', (ROOT / "richhf" / "__init__.py").read_text(), re.M)
+    assert richhf.__version__ == version
+    for name in richhf.__all__:
+        assert getattr(richhf, name) is not None

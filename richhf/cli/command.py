@@ -8,6 +8,7 @@ import sys
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
+import richhf
 from richhf import interruption
 from richhf.cli.status import EXIT_ERROR, EXIT_INTERRUPTED
 
@@ -61,11 +62,11 @@ def _run(argv: Sequence[str]) -> int:
 def build_parser() -> "tuple[Parser, dict[str, Parser]]":
     """Returns the parser, and those of the subcommands by name."""
     from richhf.cli.models import add_convert, add_predict
-    from richhf.cli.parser import Parser, VersionAction
+    from richhf.cli.parser import Parser
     from richhf.cli.records import add_inspect, add_prepare, add_synthesize
 
     parser = Parser(prog="richhf", description="Rich human feedback for text-to-image generation.")
-    parser.add_argument("--version", action=VersionAction, nargs=0, help="print the version and exit")
+    parser.add_argument("--version", action="version", version=f"richhf {richhf.__version__}")
     subparsers = parser.add_subparsers(metavar="COMMAND", required=True, parser_class=Parser)
     commands: dict[str, Parser] = {}
 

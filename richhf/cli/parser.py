@@ -21,17 +21,6 @@ class Parser(argparse.ArgumentParser):
         return super().add_argument(*names, **kwargs)
 
 
-class VersionAction(argparse.Action):
-    """Prints the version of the package that is installed, and exits."""
-
-    def __call__(self, parser: argparse.ArgumentParser, *_: object) -> None:
-        """Does so."""
-        import importlib.metadata
-
-        print(f"richhf {importlib.metadata.version('richhf')}")
-        parser.exit()
-
-
 Add = Callable[[str, Run, str], Parser]
 """Adds a subcommand of a name, with what runs it and one sentence of help."""
 

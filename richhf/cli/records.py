@@ -1,11 +1,9 @@
 """The subcommands on records: synthesize, prepare, inspect."""
 
 import argparse
-import contextlib
 
 from richhf.cli.parser import Add, count
 from richhf.cli.status import EXIT_PROBLEMS
-from richhf.quiet import quiet_import
 
 
 def add_synthesize(add: Add) -> None:
@@ -15,7 +13,8 @@ def add_synthesize(add: Add) -> None:
     for split, default in (("train", 4000), ("dev", 500), ("test", 1000)):
         text = f"number of {split} records (default {default})"
         command.add_argument(f"--{split}", metavar="N", type=count, default=default, help=text)
-    command.add_argument("--size", metavar="S", type=int, default=64, help="side in pixels (default 64)")
+    text = "side in pixels, a multiple of 8 (default 64)"
+    command.add_argument("--size", metavar="S", type=int, default=64, help=text)
     command.add_argument(
         "--seed", metavar="K", type=int, default=0, help="equal seeds, equal sets (default 0)"
     )
@@ -60,7 +59,6 @@ def add_inspect(add: Add) -> None:
 
 
 def _synthesize(arguments: argparse.Namespace) -> int:
-    _import_tensorflow()
     from richhf.data.synthetic import synthesize
 
     synthesize(
@@ -76,7 +74,6 @@ def _synthesize(arguments: argparse.Namespace) -> int:
 
 
 def _prepare(arguments: argparse.Namespace) -> int:
-    _import_tensorflow()
     from richhf.data import prepare
 
     already = prepare.is_complete(arguments.out)
@@ -100,7 +97,6 @@ def _prepare(arguments: argparse.Namespace) -> int:
 
 
 def _inspect(arguments: argparse.Namespace) -> int:
-    _import_tensorflow()
     from richhf.data.inspect import format_inspection, inspect_records, write_contact_sheet
 
     found = inspect_records(arguments.path, examples=arguments.examples, strict=arguments.strict)
@@ -109,9 +105,3 @@ def _inspect(arguments: argparse.Namespace) -> int:
         write_contact_sheet(arguments.out, found.examples)
         print(f"\nfirst {len(found.examples)} records drawn in {arguments.out}", flush=True)
     return EXIT_PROBLEMS if found.problems else 0
-
-
-def _import_tensorflow() -> None:
-    """Imports TensorFlow without its greeting, before a progress bar stands where that would be printed."""
-    with contextlib.suppress(ImportError), quiet_import():
-        import tensorflow  # noqa: F401

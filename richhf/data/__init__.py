@@ -1,6 +1,6 @@
 """What an example is: records, words and their labels, consolidation of annotations, agreement.
 
-TensorFlow is imported only when a record file is read or written.
+Record files are read and written without TensorFlow.
 """
 
 from richhf.data.agreement import krippendorff_alpha, likert_ratings, score_spread_histogram

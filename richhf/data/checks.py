@@ -1,18 +1,14 @@
 """The features of a record by name, and the checks a value of each must pass."""
 
 import dataclasses
-import io
 import math
-import struct
-import zlib
 from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
 from jaxtyping import UInt8
-from PIL import Image
 
-from richhf.feedback import HEATMAPS
+from richhf.feedback import HEATMAPS, JPEG_SIGNATURE, PNG_SIGNATURE, UNDECODABLE, open_encoded, upright
 
 SCORE_FEATURES = {
     "plausibility": "artifact_score",
@@ -25,16 +21,7 @@ LABEL_FEATURE = "prompt_misalignment_label"
 
 _KINDS = {"bytes_list": "bytes", "float_list": "float", "int64_list": "int64"}
 IMAGE_FORMATS = ("PNG", "JPEG")
-_IMAGE_SIGNATURES = (b"\x89PNG\r\n\x1a\n", b"\xff\xd8\xff")
-UNDECODABLE = (
-    OSError,
-    SyntaxError,
-    ValueError,
-    EOFError,
-    struct.error,
-    zlib.error,
-    Image.DecompressionBombError,
-)
+_IMAGE_SIGNATURES = (PNG_SIGNATURE, JPEG_SIGNATURE)
 
 
 class RecordError(ValueError):
@@ -98,11 +85,11 @@ class Checker:
         return float(value)
 
     def heatmap(self, feature: str, encoded: bytes) -> UInt8[np.ndarray, "h w"]:
-        """Decodes a heatmap."""
+        """Decodes a heatmap, turned as people see it."""
         expected = "an 8-bit one-channel PNG or JPEG"
         try:
             verify_picture(encoded)
-            image = Image.open(io.BytesIO(encoded), formats=IMAGE_FORMATS)
+            image = upright(open_encoded(encoded, IMAGE_FORMATS), encoded)
             pixels = np.array(image)
         except UNDECODABLE as error:
             found = f"{len(encoded)} bytes that cannot be decoded ({reason(error)})"
@@ -126,17 +113,19 @@ class Checker:
 
 
 def verify_picture(encoded: bytes) -> None:
-    """Passes if a PNG is whole to its last checksum, or for a JPEG.
+    """Passes if the pixels of a PNG are whole to their last checksum and its end is there, or for a JPEG.
 
-    Pillow decodes a PNG whose pixels are all there; TensorFlow refuses it if what follows them is not.
+    Pillow decodes a PNG whose last rows can be decoded; TensorFlow refuses it if a checksum is wrong.
 
     Raises:
         one of `UNDECODABLE`.
     """
-    with Image.open(io.BytesIO(encoded), formats=IMAGE_FORMATS) as image:
+    with open_encoded(encoded, IMAGE_FORMATS) as image:
         image.verify()
 
 
 def reason(error: BaseException) -> str:
     """Why a picture cannot be decoded, without the address of a buffer that Pillow's messages may hold."""
+    if isinstance(error, IndexError):
+        return "no pixels in it"
     return "no known image format" if "cannot identify" in str(error) else str(error)

@@ -17,6 +17,7 @@ import tensorflow as tf
 
 from richhf.data import records
 from richhf.data.features import RichFeedbackFeatureConverter, map_side
+from richhf.data.framing import DamagedFileError, TruncatedFileError, skip_through
 
 _Spec = seqio.FeatureConverter.FeatureSpec
 EVALUATION_FEATURES = {
@@ -69,7 +70,7 @@ class EvalBatch:
       keyword_valid: whether labels and words agree; where not, `keywords` is the bare prompt.
     """
 
-    features: dict[str, np.ndarray]
+    features: dict[str, np.ndarray] = dataclasses.field(repr=False)
     valid: int
     examples: int
     filenames: tuple[str, ...]
@@ -227,21 +228,15 @@ def _fill(values: np.ndarray, rows: int, fill: int) -> np.ndarray:
 
 
 def _check_whole(files: Sequence[str]) -> None:
-    """Checks that no file is cut short, by its records' lengths alone."""
+    """Checks that no file is cut short."""
     for file in files:
-        size, position, count, header = os.path.getsize(file), 0, 0, bytes(8)
-        with open(file, "rb") as stream:
-            while position < size:
-                stream.seek(position)
-                header = stream.read(8)
-                # A TFRecord is its length (8 bytes), a checksum (4), the bytes, a checksum (4).
-                position += int.from_bytes(header, "little") + 16
-                count += 1
-        if position > size or len(header) < 8:
+        try:
+            skip_through(file)
+        except (TruncatedFileError, DamagedFileError) as error:
             raise ValueError(
-                f"{file} is cut short or no record file: record {count - 1} ends at byte {position}, the "
-                f"file at {size}. Copy it again, or remove it and make it again."
-            )
+                f"{file} is cut short or no record file: {error}. Copy it again, or remove it and make it "
+                "again."
+            ) from error
 
 
 def _check_sides(file: str, lengths: Mapping[str, int]) -> None:

@@ -35,12 +35,13 @@ from richhf.data.checks import (
     reason,
 )
 from richhf.data.examples import OnError, parse_features, read_examples, serialize_features, write_examples
-from richhf.feedback import Feedback
+from richhf.data.framing import refuse_twins
+from richhf.feedback import Feedback, open_encoded, to_rgb, upright
 
 Paths = str | os.PathLike | Sequence[str | os.PathLike]
 
 
-@dataclasses.dataclass(frozen=True, kw_only=True, eq=False)
+@dataclasses.dataclass(frozen=True, kw_only=True, eq=False, repr=False)
 class Record:
     """One image's consolidated labels, with the image and prompt where known.
 
@@ -61,8 +62,16 @@ class Record:
     image: bytes | None = None
     prompt: str | None = None
 
+    def __repr__(self) -> str:
+        """Returns one line, without the bytes of image and maps."""
+        parts = [repr(self.filename), *(f"{name}={value:.4f}" for name, value in self.scores.items())]
+        parts += [f"{name}: {' x '.join(map(str, heatmap.shape))}" for name, heatmap in self.heatmaps.items()]
+        parts.append(f"labels={self.labels}")
+        parts.append("no image" if self.image is None else f"image of {len(self.image):,} bytes")
+        return f"Record({', '.join([*parts, f'prompt={self.prompt!r}'])})"
+
     def decode_image(self) -> UInt8[np.ndarray, "h w 3"]:
-        """Decodes the image to RGB.
+        """Decodes the image to RGB, turned as people see it.
 
         Raises:
             ValueError: if the record has no image or it cannot be decoded.
@@ -70,7 +79,7 @@ class Record:
         if self.image is None:
             raise ValueError(f"record {self.filename!r} has no image; join the labels with images first")
         try:
-            return np.array(Image.open(io.BytesIO(self.image), formats=IMAGE_FORMATS).convert("RGB"))
+            return np.array(to_rgb(upright(open_encoded(self.image, IMAGE_FORMATS), self.image)))
         except UNDECODABLE as error:
             raise ValueError(
                 f"the image of record {self.filename!r} cannot be decoded: {reason(error)}"
@@ -212,7 +221,7 @@ def list_record_files(path: str | os.PathLike) -> tuple[pathlib.Path, ...]:
 
     Raises:
         FileNotFoundError: if there is nothing at `path`.
-        ValueError: if the folder holds no record file.
+        ValueError: if the folder holds no record file, or one both plain and compressed.
     """
     path = pathlib.Path(path)
     if path.is_file():
@@ -220,6 +229,7 @@ def list_record_files(path: str | os.PathLike) -> tuple[pathlib.Path, ...]:
     if not path.is_dir():
         raise FileNotFoundError(f"{path} does not exist; expected a record file or a folder of them")
     files = tuple(sorted(file for file in path.glob("*.tfrecord*") if not file.name.startswith(".")))
+    refuse_twins(files)
     if not files:
         raise ValueError(f"no *.tfrecord file in {path}; make some with `richhf synthesize`")
     return files

@@ -62,11 +62,13 @@ class RecordFile:
       path: of the TFRecord file.
       skip: records to leave out at its start.
       take: records to read at most; -1: all.
+      compression: as `richhf.data.framing.compression_of` names it.
     """
 
     path: str
     skip: int = 0
     take: int = -1
+    compression: str = ""
 
 
 def read_files(files: Sequence[RecordFile]) -> tf.data.Dataset:
@@ -141,13 +143,14 @@ def fold_in(seed: tf.Tensor, *numbers: Any) -> tf.Tensor:
     return tf.bitwise.bitwise_and(seed, tf.int64.max)
 
 
-def _columns(files: Sequence[RecordFile]) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
+def _columns(files: Sequence[RecordFile]) -> tuple[tf.Tensor, ...]:
     return (
         tf.constant([file.path for file in files]),
         tf.constant([file.skip for file in files], tf.int64),
         tf.constant([file.take for file in files], tf.int64),
+        tf.constant([file.compression for file in files]),
     )
 
 
-def _open(path: tf.Tensor, skip: tf.Tensor, take: tf.Tensor) -> tf.data.Dataset:
-    return tf.data.TFRecordDataset(path).skip(skip).take(take)
+def _open(path: tf.Tensor, skip: tf.Tensor, take: tf.Tensor, compression: tf.Tensor) -> tf.data.Dataset:
+    return tf.data.TFRecordDataset(path, compression_type=compression).skip(skip).take(take)

@@ -15,6 +15,7 @@ from clu.data import dataset_iterator
 from richhf.atomic import atomic_path
 from richhf.data.datasets import DatasetConfig, get_task, pipeline_options, share_of, split_tasks
 from richhf.data.features import RichFeedbackFeatureConverter
+from richhf.data.framing import is_record_file
 from richhf.data.stream import STREAM_POSITION, Position, StreamShare, fold_in
 
 _Spec = seqio.FeatureConverter.FeatureSpec
@@ -179,7 +180,10 @@ def train_iterator(cfg: DatasetConfig, share: tuple[int, int] | None = None) -> 
 def _check_not_empty(task: seqio.Task, split: str) -> None:
     """Raises ValueError where no file holds anything: epoch after epoch would be read in vain."""
     files = task.source.list_shards(split)
-    if not any(tf.io.gfile.stat(file).length for file in files):
+    # A compressed file without a record is not empty itself.
+    if not any(
+        tf.io.gfile.stat(file).length and (not os.path.isfile(file) or is_record_file(file)) for file in files
+    ):
         raise ValueError(
             f"the split {split!r} of {task.name} holds no record: "
             f"{', '.join(map(str, files[:3])) or 'no files'}{' ...' if len(files) > 3 else ''}, all empty. "

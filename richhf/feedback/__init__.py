@@ -6,6 +6,15 @@ Text-to-Image Generation*, CVPR 2024, sections 3 and 4.1.
 
 from richhf.feedback.difference import Difference
 from richhf.feedback.drawing import HEATMAP_COLOURS, ImageLike, open_image, to_rgb
+from richhf.feedback.encoded import (
+    JPEG_SIGNATURE,
+    PNG_SIGNATURE,
+    UNDECODABLE,
+    open_encoded,
+    orientation_of,
+    plain_content,
+    upright,
+)
 from richhf.feedback.files import FEEDBACK_FILE
 from richhf.feedback.names import (
     AUGMENTED_PROMPT,
@@ -29,18 +38,25 @@ __all__ = [
     "FEEDBACK_FILE",
     "HEATMAPS",
     "HEATMAP_COLOURS",
+    "JPEG_SIGNATURE",
     "KEYWORDS",
     "MISALIGNED_SUFFIX",
     "MULTI_HEAD",
     "OUTPUTS",
+    "PNG_SIGNATURE",
     "SCORES",
     "SPLITS",
     "TASK_STRINGS",
+    "UNDECODABLE",
     "VARIANTS",
     "VERDICTS",
     "Difference",
     "Feedback",
     "ImageLike",
+    "open_encoded",
     "open_image",
+    "orientation_of",
+    "plain_content",
     "to_rgb",
+    "upright",
 ]

@@ -3,10 +3,13 @@
 import base64
 import io
 import os
+import pathlib
 
 import numpy as np
 from jaxtyping import Float, UInt8
 from PIL import Image
+
+from richhf.feedback.encoded import open_encoded, upright
 
 # The annotation page of the paper (section 3) marks artifacts red and misalignments blue. Each map runs from
 # a light tone (near 0) to a deep one (1), so that its value reads as depth and not only as opacity.
@@ -19,13 +22,18 @@ ImageLike = Image.Image | UInt8[np.ndarray, "_ _ 3"] | str | os.PathLike
 
 
 def open_image(image: ImageLike) -> Image.Image:
-    """An RGB picture from a path, a PIL picture or a uint8 array `[h w 3]`, by the rule of `to_rgb`."""
+    """Returns an RGB picture, turned as people see it (`richhf.feedback.upright`), by the rule of `to_rgb`.
+
+    Args:
+        image: a path, a PIL picture, or a uint8 array `[h w 3]`, which is taken as it is.
+    """
     if isinstance(image, np.ndarray):
         return Image.fromarray(image)
     if isinstance(image, Image.Image):
-        return to_rgb(image)
-    with Image.open(image) as file:
-        return to_rgb(file)
+        return to_rgb(upright(image))
+    encoded = pathlib.Path(image).read_bytes()
+    with open_encoded(encoded) as picture:
+        return to_rgb(upright(picture, encoded))
 
 
 def to_rgb(picture: Image.Image) -> Image.Image:

@@ -85,7 +85,7 @@ class Feedback:
 
     def __repr__(self) -> str:
         """One line, without the maps' pixels."""
-        parts = [repr(self.prompt), *(f"{name}={value:.3f}" for name, value in self.scores.items())]
+        parts = [repr(self.prompt), *(f"{name}={value:.4f}" for name, value in self.scores.items())]
         parts += [f"{name}: peak {heatmap.max():.3f}" for name, heatmap in self.heatmaps.items()]
         if self.misaligned:
             parts.append(f"misaligned: {' '.join(self.misaligned_words) or 'nothing'}")

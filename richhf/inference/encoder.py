@@ -26,7 +26,7 @@ class Example:
       words_read: how many of the prompt's words the prompt rows hold; None: all. 0: a model without prompts.
     """
 
-    image: UInt8[np.ndarray, "s s 3"]
+    image: UInt8[np.ndarray, "s s 3"] = dataclasses.field(repr=False)
     tokens: Int32[np.ndarray, "t l"]
     prompt: str
     image_size: tuple[int, int]

@@ -144,8 +144,8 @@ def need(module: str) -> Any:
         return importlib.import_module(module)
     except ImportError as error:
         raise ImportError(
-            f"this format needs {module.partition('.')[0]} ({error}): pip install 'richhf[export]', or of a "
-            "checkout pip install -e '.[train,export]'"
+            f"this format needs {module.partition('.')[0]} ({error}). In a checkout of richhf run "
+            "pip install -e '.[train,export]'."
         ) from error
 
 

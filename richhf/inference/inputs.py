@@ -11,6 +11,7 @@ from typing import Any
 
 from richhf.data.checks import Checker
 from richhf.data.examples import parse_features
+from richhf.data.framing import read_content
 from richhf.data.prepare.problems import Kind
 from richhf.data.prompts import as_one_line
 
@@ -58,7 +59,7 @@ class Input:
       image: path of the image as it was given; of a record its file and index.
       prompt: the text, "" if there is none.
       path: the file that holds the image.
-      start: where the image's record starts in the file, for record files.
+      start: where the content of the image's record starts in the uncompressed file, for record files.
       size: bytes of the image file or record; -1 if there is none.
       modified: when the file was last changed, in nanoseconds since 1970; -1 if there is none.
       failure: what is known to be wrong before anything is decoded.
@@ -85,9 +86,7 @@ class Input:
         try:
             if self.start is None:
                 return self.path.read_bytes()
-            with self.path.open("rb") as file:
-                file.seek(self.start)
-                serialized = file.read(self.size)
+            serialized = read_content(self.path, self.start, self.size)
         except ValueError as error:  # a null byte in the path
             raise UnusableInput(no_file(self.image)) from error
         except OSError as error:

@@ -10,7 +10,8 @@ from pathlib import Path
 from typing import Any
 
 from richhf.data.checks import Checker, RecordError
-from richhf.data.examples import FRAME, HEAD, parse_features, read_examples
+from richhf.data.examples import parse_features, read_examples
+from richhf.data.framing import FRAME, HEAD, is_record_file
 from richhf.data.prepare.columns import Overrides
 from richhf.data.prepare.files import list_files, refuse_pointers
 from richhf.data.prepare.images import SUFFIXES
@@ -81,7 +82,7 @@ def find_inputs(
         raise FileNotFoundError(f"{source} does not exist.{_near(path.name, there)} {_EXPECTED}")
     elif path.suffix.lower() in TABLES:
         found = list(table_inputs(path, columns, note))
-    elif ".tfrecord" in path.name:
+    elif ".tfrecord" in path.name or is_record_file(path):
         found = list(_record_inputs([path]))
     else:
         raise ValueError(f"{source} is a file of an unknown kind. {_EXPECTED}")

@@ -99,7 +99,8 @@ def read_checkpoint(folder: Path, model_file: Path | None = None) -> NativeModel
         except ImportError as error:
             raise ImportError(
                 f"{folder} is no model folder, and to read checkpoints of training needs Orbax ({error}): "
-                "pip install 'richhf[train]', or write a model folder with launch.export where it is."
+                "run pip install -e '.[train]' in a checkout of richhf, or write a model folder with "
+                "launch.export where Orbax is installed."
             ) from error
         try:
             step = find_checkpoint(folder)

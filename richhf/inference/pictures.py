@@ -2,8 +2,8 @@
 
 One rule: the whole image becomes a square whatever its shape was (see `tasks.pictures`, which does the same
 in the input pipeline): averages of areas where both sides shrink, bilinear where both grow, antialiased
-bilinear elsewhere. Pixels are taken as they are stored: Exif orientation, colour profile and transparency
-are not looked at, as in training; of several frames the first counts.
+bilinear elsewhere. Pictures are turned as people see them (`richhf.feedback.upright`); colour profile and
+transparency do not count, as in training; of several frames the first counts.
 
 The arithmetic is that of TensorFlow's kernels (`resize_area_op.cc`, `resize_bilinear_op.cc`,
 `scale_and_translate_op.cc`; version 2.21): float32, in their order, so that the pixels are the same and not
@@ -21,7 +21,7 @@ from PIL import Image
 from richhf.data.checks import UNDECODABLE, reason
 from richhf.data.prepare.images import UnusableImage, load_image
 from richhf.data.prepare.problems import Kind
-from richhf.feedback import to_rgb
+from richhf.feedback import to_rgb, upright
 
 MAX_PIXELS = 64_000_000
 _HALF, _ONE = np.float32(0.5), np.float32(1)
@@ -40,17 +40,18 @@ def decode_image(encoded: bytes, *, max_pixels: int = MAX_PIXELS) -> UInt8[np.nd
     Raises:
       UnusableImage: it is damaged, of an unknown format or too large.
     """
-    return rgb_pixels(load_image(encoded, max_pixels=max_pixels, setting="MAX_PIXELS"))
+    picture, _ = load_image(encoded, max_pixels=max_pixels, setting="MAX_PIXELS")
+    return rgb_pixels(picture)
 
 
 def rgb_pixels(image: Image.Image) -> UInt8[np.ndarray, "h w 3"]:
-    """The pixels of a picture, by the rule of `richhf.feedback.to_rgb`.
+    """Returns the pixels of a picture, turned as people see it, by the rule of `richhf.feedback.to_rgb`.
 
     Raises:
       UnusableImage: it is of a mode that says too little, or of a file that turns out to be damaged.
     """
     try:
-        return np.array(to_rgb(image))
+        return np.array(to_rgb(upright(image)))
     except UNDECODABLE as error:
         raise UnusableImage(Kind.IMAGE, reason(error)) from error
 

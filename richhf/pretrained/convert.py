@@ -187,8 +187,8 @@ def _check_destination(destination: Path, source: Path, target_format: str) -> N
             import torch  # noqa: F401, told before anything is read
         except ImportError as error:
             raise ImportError(
-                f"{destination} is a file of PyTorch, which is not installed: pip install 'richhf[parity]' "
-                f"(or torch), or let DST end in {TENSORS}."
+                f"{destination} is a file of PyTorch, which is not installed: pip install torch, "
+                f"or let DST end in {TENSORS}."
             ) from error
 
 

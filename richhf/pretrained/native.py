@@ -80,8 +80,8 @@ class NativeModel:
     """
 
     model: RichFeedbackModel
-    params: Mapping[str, Any]
-    vocabulary: bytes
+    params: Mapping[str, Any] = dataclasses.field(repr=False)
+    vocabulary: bytes = dataclasses.field(repr=False)
     settings: Settings
 
     def check_params(self, source: str) -> dict[str, Any]:
@@ -214,7 +214,7 @@ def read_description(config: Any, path: str | os.PathLike) -> tuple[RichFeedback
     if type(version) is not int or not 1 <= version <= FORMAT:
         raise ValueError(
             f"{path} is of format version {version!r}; this version of richhf reads up to {FORMAT}. "
-            "Install a newer richhf (pip install -U richhf)."
+            "Install a newer richhf: run git pull and pip install . in its checkout."
         )
     kinds = {"prompt_length": int, "see_prompt": bool, "keyword_length": int, "eos_id": int}
     for name, kind in kinds.items():

@@ -31,8 +31,8 @@ def read_torch(file: Path) -> tuple[dict[str, np.ndarray], tuple[str, ...]]:
         import torch
     except ImportError as error:
         raise ImportError(
-            f"{file} is a file of PyTorch, which is not installed: pip install 'richhf[parity]' (or torch), "
-            "or give the weights as safetensors."
+            f"{file} is a file of PyTorch, which is not installed: pip install torch, or give the "
+            "weights as safetensors."
         ) from error
     try:
         with torch.serialization.safe_globals(_plain_values()):

@@ -1,4 +1,5 @@
 import dataclasses
+import gzip
 import itertools
 
 import numpy as np
@@ -146,6 +147,39 @@ def test_files_without_a_single_record_are_no_stream(config, folder, tmp_path):
     with pytest.raises(
         ValueError, match=r"'train' of synthetic_augmented_prompt holds no record: .*all empty"
     ):
+        training_stream.train_iterator(config)
+
+
+def test_compressed_records_train_as_plain_ones(config, folder, tmp_path):
+    """Whether their names say so or not; the same batches, also from a stream that was saved."""
+    for path in folder.glob("*.*"):
+        content = path.read_bytes()
+        if path.suffix == ".tfrecord":
+            name = f"{path.name}.gz" if path.name.startswith("train") else path.name
+            (tmp_path / name).write_bytes(gzip.compress(content))
+        else:
+            (tmp_path / path.name).write_bytes(content)
+    dev = dataclasses.replace(config, split="dev", shuffle=False)
+    found = {}
+    for place in (folder, tmp_path):
+        tasks.synthetic.register(place)
+        stream = training_stream.train_iterator(config)
+        found[place] = [next(stream) for _ in range(3)] + [b.features for b in datasets.eval_batches(dev)]
+    for one, other in zip(*found.values(), strict=True):
+        assert one.keys() == other.keys()
+        for name in one:
+            np.testing.assert_array_equal(one[name], other[name])
+    file = tmp_path / "train-00000-of-00001.tfrecord.gz"
+    whole = file.read_bytes()
+    file.write_bytes(whole[:-3000])
+    with pytest.raises(ValueError, match=r"tfrecord\.gz is cut short"):
+        training_stream.train_iterator(config)
+    file.write_bytes(gzip.compress(b""))
+    with pytest.raises(ValueError, match=r"holds no record: .*all empty"):
+        training_stream.train_iterator(config)
+    file.write_bytes(whole)
+    (tmp_path / "train-00000-of-00001.tfrecord").write_bytes(whole)
+    with pytest.raises(ValueError, match="are both there"):
         training_stream.train_iterator(config)
 
 

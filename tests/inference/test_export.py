@@ -258,5 +258,5 @@ def test_an_export_that_predicts_something_else_is_an_error(expected, index, cha
 
 
 def test_what_is_not_installed_is_named():
-    with pytest.raises(ImportError, match=r"needs nosuch .*pip install 'richhf\[export\]'"):
+    with pytest.raises(ImportError, match=r"needs nosuch .*pip install -e '\.\[train,export\]'"):
         need("nosuch.module")

@@ -18,7 +18,7 @@ def test_memory_that_runs_out_is_one_line_with_the_next_move(tmp_path, monkeypat
     assert line.startswith("launch.train: Out of memory allocating 70368744177664 bytes. Take more micro")
 
 
-@pytest.mark.parametrize("message", ["no module", "no onnx: pip install 'richhf[export]'"])
+@pytest.mark.parametrize("message", ["no module", "no onnx: pip install -e '.[export]'"])
 def test_what_is_not_installed_is_told_with_one_hint(tmp_path, monkeypatch, capsys, message):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "run.gin").write_text("")

@@ -107,7 +107,7 @@ def test_a_format_whose_tools_are_missing_is_told_before_anything_is_read(
     assert export("onnx", f"--gin.CALIBRATE_ON={tmp_path / 'nowhere'}") == 2
     message = capsys.readouterr().err
     assert f"needs {module}" in message
-    assert message.count("pip install 'richhf[export]'") == 1
+    assert message.count("pip install -e '.[train,export]'") == 1
     assert not (tmp_path / "exported").exists()
 
 

@@ -172,5 +172,5 @@ def test_what_was_found_is_said(tmp_path):
 def test_files_of_torch_ask_for_torch(tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "torch", None)
     (tmp_path / "model.bin").write_bytes(b"x")
-    with pytest.raises(ImportError, match=r"pip install 'richhf\[parity\]'"):
+    with pytest.raises(ImportError, match="pip install torch, or give the weights"):
         read_weights(tmp_path / "model.bin")

@@ -25,7 +25,9 @@ def load_pyarrow() -> Any:
         import pyarrow
         import pyarrow.parquet
     except ImportError as error:
-        raise ImportError("parquet and Arrow files need pyarrow: pip install richhf[train]") from error
+        raise ImportError(
+            "Parquet and Arrow files need pyarrow. Install it with: pip install 'pyarrow>=20'"
+        ) from error
     return pyarrow
 
 

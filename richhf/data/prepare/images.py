@@ -11,7 +11,7 @@ from PIL import Image
 
 from richhf.data.checks import IMAGE_FORMATS, UNDECODABLE, reason, verify_picture
 from richhf.data.prepare.problems import Kind
-from richhf.feedback import to_rgb
+from richhf.feedback import open_encoded, orientation_of, to_rgb, upright
 
 _READ = (*IMAGE_FORMATS, "WEBP", "BMP", "GIF", "TIFF", "PPM", "JPEG2000", "AVIF")
 _PNG_MODES = ("1", "L", "LA", "I;16", "P", "RGB", "RGBA")
@@ -47,7 +47,7 @@ class CheckedImage:
         height: in pixels.
     """
 
-    encoded: bytes
+    encoded: bytes = dataclasses.field(repr=False)
     converted: bool
     format: str
     width: int
@@ -58,7 +58,8 @@ def check_image(found: bytes, *, max_pixels: int, reencode: bool = False) -> Che
     """Decodes an image to see that it can be, after a look at its size.
 
     PNG and JPEG keep their bytes. Other formats are converted to PNG without loss, JPEG too if `reencode`;
-    of several frames the first is taken.
+    of several frames the first is taken. A picture with an orientation is turned as people see it and becomes
+    a PNG, so that every reader of the records sees the same.
 
     Args:
         found: the encoded image.
@@ -71,36 +72,41 @@ def check_image(found: bytes, *, max_pixels: int, reencode: bool = False) -> Che
     with warnings.catch_warnings():
         # Pillow warns of sizes that `max_pixels` decides on, and of oddities that do no harm.
         warnings.simplefilter("ignore")
-        image = load_image(found, max_pixels=max_pixels)
-        kind = _format_of(image)
-        convert = kind not in IMAGE_FORMATS or (reencode and kind != "PNG")
+        image, kind = load_image(found, max_pixels=max_pixels)
+        turned = orientation_of(found) != 1
+        convert = kind not in IMAGE_FORMATS or (reencode and kind != "PNG") or turned
         with _explained(found, f"expected at most {max_pixels:,} pixels"):
             encoded = _to_png(image) if convert else found
     return CheckedImage(encoded, convert, kind, image.width, image.height)
 
 
-def load_image(found: bytes, *, max_pixels: int, setting: str = "--max-pixels") -> Image.Image:
-    """Decodes an image after a look at its size; Pillow's warnings are left to the caller.
+def load_image(found: bytes, *, max_pixels: int, setting: str = "--max-pixels") -> tuple[Image.Image, str]:
+    """Decodes an image after a look at its size, and turns it as people see it.
+
+    Pillow's warnings are left to the caller.
 
     Args:
         found: the encoded image.
         max_pixels: the most pixels to decode.
         setting: what sets them, for the error.
 
+    Returns:
+        the picture, and its format as Pillow names it.
+
     Raises:
         UnusableImage: if it has too many pixels or cannot be decoded.
     """
     formats = _formats()  # what fails here says nothing of the image
     with _explained(found, f"expected at most {max_pixels:,} ({setting})"):
-        image = Image.open(io.BytesIO(found), formats=formats)
+        image = open_encoded(found, formats)
         pixels = image.width * image.height
         if pixels > max_pixels:
             size = f"{image.width} x {image.height} = {pixels:,} pixels"
             raise UnusableImage(Kind.BOMB, f"{size}; expected at most {max_pixels:,} ({setting})")
-        image.load()
-        if _format_of(image) in IMAGE_FORMATS:
+        kind = _format_of(image)
+        if kind in IMAGE_FORMATS:
             verify_picture(found)
-    return image
+        return upright(image, found), kind
 
 
 @contextlib.contextmanager
@@ -129,7 +135,7 @@ def image_size(found: bytes) -> tuple[int, int] | None:
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            return Image.open(io.BytesIO(found), formats=IMAGE_FORMATS).size
+            return open_encoded(found, IMAGE_FORMATS).size
     except UNDECODABLE:
         return None
 

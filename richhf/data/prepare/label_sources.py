@@ -10,7 +10,8 @@ import tqdm
 from richhf.atomic import atomic_path
 from richhf.data.checks import RecordError
 from richhf.data.dataset_info import sha256
-from richhf.data.examples import FRAME, HEAD, read_examples, serialize_features
+from richhf.data.examples import read_examples, serialize_features
+from richhf.data.framing import FRAME, HEAD
 from richhf.data.prepare import files
 from richhf.data.prepare.labels import Label, Labels
 from richhf.data.prepare.mirror import Mirror

@@ -15,6 +15,7 @@ from richhf.data.checks import (
     RecordError,
 )
 from richhf.data.examples import parse_features
+from richhf.data.framing import read_content
 from richhf.data.prepare.images import image_size
 from richhf.data.prepare.problems import Kind, Note, Problem
 from richhf.data.prepare.uids import to_uid
@@ -37,7 +38,7 @@ class Label:
         file: where it comes from, relative to the folder of labels (or of the mirror).
         index: its position there.
         path: a file that holds it, serialized.
-        offset: of its first byte there.
+        offset: of its first byte there, in what the file holds uncompressed.
         length: in bytes.
         uid: of its image, once checked.
         labels: number of words labelled, once checked.
@@ -56,9 +57,7 @@ class Label:
 
     def read(self) -> dict[str, bytes | float]:
         """Reads the eight features again, their bytes and floats as found."""
-        with self.path.open("rb") as file:
-            file.seek(self.offset)
-            serialized = file.read(self.length)
+        serialized = read_content(self.path, self.offset, self.length)
         return feature_values(serialized, Checker(self.file, self.index))
 
 

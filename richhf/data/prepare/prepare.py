@@ -72,7 +72,7 @@ def prepare(
       ValueError: the request or the input makes no sense, no image belongs to any label, or `out` holds
         something else.
       OSError: the system cannot read or write something; what is finished stays, and the same call goes on.
-      ImportError: TensorFlow or pyarrow is missing.
+      ImportError: the source holds Parquet or Arrow files and pyarrow is missing.
     """
     _check_numbers(shards=shards, workers=workers, max_pixels=max_pixels)
     out = pathlib.Path(out)

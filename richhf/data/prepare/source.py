@@ -50,7 +50,7 @@ class Item:
     uid: str
     file: str
     index: int
-    image: bytes | None
+    image: bytes | None = dataclasses.field(repr=False)
     prompt: str | None
     detail: str = ""
 

@@ -7,11 +7,14 @@ OUT/vocabulary.model  OUT/lexicon.json  OUT/dataset_info.json
 """
 
 import concurrent.futures
+import contextlib
 import itertools
 import json
 import multiprocessing.synchronize
+import operator
 import os
 import pathlib
+import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
@@ -30,6 +33,8 @@ from richhf.feedback import SPLITS
 
 SHARD = 250
 SIZES = (32, 1024)
+PATCH = 8
+"""Sides are multiples of it, as the patches of the models that train on the set need."""
 FORMAT = 2
 VOCABULARY, LEXICON, TRUTH = "vocabulary.model", "lexicon.json", "truth"
 
@@ -67,14 +72,15 @@ def synthesize(
 ) -> dict[str, Any]:
     """Makes a synthetic data set; run again after an interruption, it makes what is missing.
 
-    The bytes written depend on the counts, the size and the seed only, not on `workers`.
+    The bytes written depend on the counts, the size and the seed only, not on `workers`. An unfinished set of
+    another request in the same folder is replaced, and a line on stderr says so.
 
     Args:
       out: folder, made if need be; it is empty or holds (a part of) the same data set.
       train: number of training examples; likewise `dev` and `test`.
       dev: see `train`.
       test: see `train`.
-      size: side of the square images in pixels, 32 to 1024.
+      size: side of the square images in pixels, a multiple of 8 from 32 to 1024.
       seed: non-negative; another seed is another data set.
       workers: processes, at most one a shard; all cores by default.
 
@@ -82,15 +88,17 @@ def synthesize(
       what `dataset_info.json` holds: the request, shares without fault, faults by kind, agreement, checksums.
 
     Raises:
-      ValueError: numbers out of range, or `out` holds something else.
+      ValueError: numbers out of range (before anything is written), or `out` holds something else: another
+        set that is finished, or files of another origin.
       OSError: the disk is full or not writable; finished shards stay, half-written files do not.
     """
     request = _checked(train=train, dev=dev, test=test, size=size, seed=seed)
-    if workers is not None and workers < 1:
+    if workers is not None and _whole_number("workers", workers) < 1:
         raise ValueError(f"workers is {workers}; expected at least 1, or None for one a core")
     out = pathlib.Path(out)
     shards = list(list_shards(request["counts"]))
     with dataset_info.explain_failure(out):
+        _remove_unfinished(out, request)
         info = dataset_info.claim(out, request, noun="synthetic set")
         for path in (out / TRUTH).glob(".*.tmp"):
             path.unlink(missing_ok=True)
@@ -111,16 +119,52 @@ def list_shards(counts: dict[str, int]) -> Iterator[Shard]:
 
 
 def _checked(*, size: int, seed: int, **counts: int) -> dict[str, Any]:
+    size, seed = _whole_number("size", size), _whole_number("seed", seed)
+    counts = {name: _whole_number(name, value) for name, value in counts.items()}
     for name, value in counts.items():
         if value < 0:
             raise ValueError(f"{name} is {value}; expected a number of examples, 0 or more")
     if not sum(counts.values()):
         raise ValueError("no examples asked for: train, dev and test are all 0")
-    if not SIZES[0] <= size <= SIZES[1]:
-        raise ValueError(f"size is {size}; expected an image side of {SIZES[0]} to {SIZES[1]} pixels")
+    if not SIZES[0] <= size <= SIZES[1] or size % PATCH:
+        near = min(max(round(size / PATCH) * PATCH, SIZES[0]), SIZES[1])
+        raise ValueError(
+            f"size is {size}; expected an image side from {SIZES[0]} to {SIZES[1]} pixels that is a "
+            f"multiple of {PATCH}, such as {near}"
+        )
     if seed < 0:
         raise ValueError(f"seed is {seed}; expected 0 or more")
     return {"format": FORMAT, "seed": seed, "size": size, "counts": {name: counts[name] for name in SPLITS}}
+
+
+def _whole_number(name: str, value: Any) -> int:
+    try:
+        if not isinstance(value, bool):
+            return operator.index(value)
+    except TypeError:
+        pass
+    raise ValueError(f"{name} is {value!r}; expected a whole number")
+
+
+def _remove_unfinished(out: pathlib.Path, request: dict[str, Any]) -> None:
+    """Removes what an interrupted or failed call with another request left: no call could use it."""
+    if not (out / dataset_info.INFO).is_file():
+        return
+    info = dataset_info.read_info(out)
+    asked = {name: info.get(name) for name in request}
+    if info.get("complete") is not False or asked == request or None in asked.values():
+        return
+    tqdm.tqdm.write(f"{out} held an unfinished synthetic set of another request; it is replaced", sys.stderr)
+    left = [VOCABULARY, LEXICON, dataset_info.INFO]
+    for shard in list_shards(info["counts"]):
+        left += [path(pathlib.Path()) for path in (shard.records, shard.truth, shard.summary)]
+    for name in left:
+        (out / name).unlink(missing_ok=True)
+    for folder in (out, out / TRUTH):
+        for path in folder.glob(".*.tmp"):
+            path.unlink(missing_ok=True)
+    with contextlib.suppress(OSError):
+        (out / TRUTH).rmdir()
 
 
 def _make_shards(

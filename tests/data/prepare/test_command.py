@@ -126,7 +126,7 @@ def test_without_pyarrow_or_for_images_alone(world, labels, pickapic, tmp_path):
     folder = world.write_images(tmp_path / "images")
     code = """
 import sys
-sys.modules["pyarrow"] = None
+sys.modules["pyarrow"] = sys.modules["tensorflow"] = None
 from richhf.cli import main
 main(sys.argv[1:] + ["--images", IMAGES, "--out", OUT + "/out"])
 main(sys.argv[1:] + ["--images", TABLES, "--out", OUT + "/tables"])
@@ -138,5 +138,7 @@ main(sys.argv[1:] + ["--images", TABLES, "--out", OUT + "/tables"])
         [sys.executable, "-c", script, *argv], capture_output=True, text=True, check=False
     )
     assert "train       15,810         7         7         0" in result.stdout
-    assert result.stderr.endswith("richhf: parquet and Arrow files need pyarrow: pip install richhf[train]\n")
+    assert result.stderr.endswith(
+        "richhf: Parquet and Arrow files need pyarrow. Install it with: pip install 'pyarrow>=20'\n"
+    )
     assert not (tmp_path / "tables").exists()

@@ -8,7 +8,7 @@ import pytest
 
 from richhf.data import mark_misaligned
 from richhf.data.dataset_info import sha256
-from richhf.data.records import read_records
+from richhf.data.records import read_records, write_records
 from richhf.data.synthetic.synthesize import FORMAT, list_shards, synthesize
 
 REQUEST = {"train": 260, "dev": 3, "test": 5, "size": 32, "seed": 4}
@@ -136,6 +136,40 @@ def test_another_request_into_the_same_folder_is_refused(made, name, value):
     assert contents(made[0]) == before
 
 
+def test_an_unfinished_set_of_another_request_is_replaced(tmp_path, monkeypatch, capsys):
+    """As a killed command leaves it: a shard of one split, half of another, no vocabulary."""
+    request = REQUEST | {"train": 5}
+    synthesize(tmp_path / "fresh", **request, workers=1)
+    out = tmp_path / "out"
+    written = []
+
+    def write_and_stop(path, records):
+        written.append(write_records(path, records))
+        if len(written) == 3:
+            raise KeyboardInterrupt
+        return written[-1]
+
+    module = importlib.import_module("richhf.data.synthetic.synthesize")
+    with monkeypatch.context() as patch:
+        patch.setattr(module, "write_records", write_and_stop)
+        with pytest.raises(KeyboardInterrupt):
+            synthesize(out, **(request | {"size": 40, "dev": 300}), workers=1)
+    assert list(out.glob("*.tfrecord"))
+    capsys.readouterr()
+    synthesize(out, **request, workers=1)
+    assert "held an unfinished synthetic set of another request; it is replaced" in capsys.readouterr().err
+    assert contents(out) == contents(tmp_path / "fresh")
+
+
+def test_files_of_others_beside_an_unfinished_set_stay(tmp_path):
+    info = {"format": FORMAT, "seed": 1, "size": 32, "counts": {"train": 1, "dev": 0, "test": 0}}
+    (tmp_path / "dataset_info.json").write_text(json.dumps(info | {"complete": False}))
+    (tmp_path / "thesis.txt").write_text("mine")
+    with pytest.raises(ValueError, match="not empty"):
+        synthesize(tmp_path, **REQUEST)
+    assert (tmp_path / "thesis.txt").read_text() == "mine"
+
+
 def test_a_strangers_folder_is_refused(tmp_path):
     (tmp_path / "thesis.txt").write_text("mine")
     with pytest.raises(ValueError, match="not empty"):
@@ -151,6 +185,9 @@ def test_a_strangers_folder_is_refused(tmp_path):
         ({"train": -1}, "train is -1"),
         ({"train": 0, "dev": 0, "test": 0}, "no examples"),
         ({"size": 16}, "size is 16"),
+        ({"size": 65}, "size is 65; expected .*multiple of 8, such as 64"),
+        ({"size": 1000_000}, "size is 1000000; .*such as 1024"),
+        ({"size": 2000}, "size is 2000"),
         ({"seed": -3}, "seed is -3"),
         ({"workers": 0}, "workers is 0"),
     ],
