@@ -31,7 +31,7 @@ def score_spread_histogram(groups: Iterable[Sequence[Annotation]]) -> dict[str, 
             continue
         for name in SCORES:
             marks = [annotation.likert[name] for annotation in group]
-            counts[name][max(marks) - min(marks)] += 1
+            counts[name][int(max(marks) - min(marks))] += 1
     return counts
 
 

@@ -155,7 +155,7 @@ def _remove_unfinished(out: pathlib.Path, request: dict[str, Any]) -> None:
     if info.get("complete") is not False or asked == request or None in asked.values():
         return
     tqdm.tqdm.write(f"{out} held an unfinished synthetic set of another request; it is replaced", sys.stderr)
-    left = [VOCABULARY, LEXICON, dataset_info.INFO]
+    left = [pathlib.Path(name) for name in (VOCABULARY, LEXICON, dataset_info.INFO)]
     for shard in list_shards(info["counts"]):
         left += [path(pathlib.Path()) for path in (shard.records, shard.truth, shard.summary)]
     for name in left:
