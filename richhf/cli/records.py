@@ -1,6 +1,7 @@
 """The subcommands on records: synthesize, prepare, inspect."""
 
 import argparse
+import os
 
 from richhf.cli.parser import Add, count
 from richhf.cli.status import EXIT_PROBLEMS
@@ -56,6 +57,8 @@ def add_inspect(add: Add) -> None:
     text = "how many records to draw (default 6)"
     command.add_argument("--examples", metavar="N", type=count, default=6, help=text)
     command.add_argument("--strict", action="store_true", help="stop at the first problem")
+    text = "SentencePiece model whose missing characters are counted (default: vocabulary.model in PATH)"
+    command.add_argument("--vocabulary", metavar="FILE", help=text)
 
 
 def _synthesize(arguments: argparse.Namespace) -> int:
@@ -98,8 +101,17 @@ def _prepare(arguments: argparse.Namespace) -> int:
 
 def _inspect(arguments: argparse.Namespace) -> int:
     from richhf.data.inspect import format_inspection, inspect_records, write_contact_sheet
+    from richhf.inference.load import load_vocabulary
+    from richhf.pretrained.native import VOCABULARY
 
-    found = inspect_records(arguments.path, examples=arguments.examples, strict=arguments.strict)
+    beside = os.path.join(arguments.path, VOCABULARY)
+    file = arguments.vocabulary or (beside if os.path.isfile(beside) else None)
+    found = inspect_records(
+        arguments.path,
+        examples=arguments.examples,
+        strict=arguments.strict,
+        vocabulary=None if file is None else load_vocabulary(file),
+    )
     print(format_inspection(found), flush=True)
     if arguments.out is not None:
         write_contact_sheet(arguments.out, found.examples)

@@ -12,6 +12,7 @@ from PIL import Image, ImageDraw, ImageFont
 
 from richhf.atomic import atomic_path
 from richhf.data.records import Record, RecordError, list_record_files, read_records
+from richhf.data.targets import UNKNOWN, KeywordTarget, TargetVocabulary
 from richhf.feedback import HEATMAPS, SCORES, Feedback
 
 _SHOWN = 12  # files and problems listed before "and N more"
@@ -37,6 +38,9 @@ class Inspection:
         labels: all word labels, a tuple for each record.
         repeated: number of records whose filename was seen before.
         examples: the first records.
+        unknown: number of prompts with characters that the vocabulary has no piece for; None without one.
+        unreadable_words: number of words of which the vocabulary has a piece for no character.
+        unknown_characters: how often each of those characters occurs.
     """
 
     path: str
@@ -53,6 +57,9 @@ class Inspection:
     labels: list[tuple[int, ...]] = dataclasses.field(default_factory=list)
     repeated: int = 0
     examples: list[Record] = dataclasses.field(default_factory=list)
+    unknown: int | None = None
+    unreadable_words: int = 0
+    unknown_characters: collections.Counter = dataclasses.field(default_factory=collections.Counter)
 
     @property
     def records(self) -> int:
@@ -60,19 +67,26 @@ class Inspection:
         return sum(self.files.values())
 
 
-def inspect_records(path: str | os.PathLike, *, examples: int = 6, strict: bool = False) -> Inspection:
+def inspect_records(
+    path: str | os.PathLike,
+    *,
+    examples: int = 6,
+    strict: bool = False,
+    vocabulary: TargetVocabulary | None = None,
+) -> Inspection:
     """Reads a record file, or all record files of a folder, and sums up what is in them.
 
     Args:
         path: file or folder.
         examples: how many of the first records to keep.
         strict: raise the first problem instead of listing it.
+        vocabulary: counts prompts with characters that it has no piece for (`richhf.load_vocabulary`).
 
     Raises:
         FileNotFoundError: if there is nothing at `path`.
         ValueError: if the folder holds no record file; if strict, the first problem (`RecordError`).
     """
-    found, seen = Inspection(path=str(path)), set()
+    found, seen = Inspection(path=str(path), unknown=None if vocabulary is None else 0), set()
 
     def note(problem: RecordError) -> None:
         if strict:
@@ -96,6 +110,8 @@ def inspect_records(path: str | os.PathLike, *, examples: int = 6, strict: bool 
                 found.repeated += record.filename in seen
                 seen.add(record.filename)
                 _add_labels(found, record, f"{file}, record {index}")
+                if vocabulary is not None and record.prompt is not None:
+                    _add_unknown(found, KeywordTarget(record.prompt, vocabulary))
                 if len(found.examples) < examples:
                     found.examples.append(record)
                 progress.update()
@@ -168,11 +184,22 @@ def _add_labels(found: Inspection, record: Record, place: str) -> None:
             found.mismatches.append(f"{place}: {len(words)} words, {len(record.labels)} labels")
 
 
+def _add_unknown(found: Inspection, target: KeywordTarget) -> None:
+    segmentation = target.segmentation
+    pairs = zip(segmentation.text, segmentation.masked, strict=True)
+    unknown = [character for character, shown in pairs if shown == UNKNOWN]
+    found.unknown = (found.unknown or 0) + bool(unknown)
+    found.unreadable_words += target.readable.count(False)
+    found.unknown_characters.update(unknown)
+
+
 def _format_labels(found: Inspection) -> Iterator[str]:
     total = found.records
     yield f"maps      {_format_sizes(found.map_sizes)}"
     yield f"images    {_format_sizes(found.image_sizes)}"
     yield f"prompts   {found.prompts} of {total}"
+    if found.unknown is not None:
+        yield f"unknown   {_format_unknown(found)}"
     labels = [label for each in found.labels for label in each]
     aligned = sum(all(each) for each in found.labels)
     yield f"words     {len(labels)}, {labels.count(0)} misaligned; {aligned} prompts have none"
@@ -183,6 +210,17 @@ def _format_labels(found: Inspection) -> Iterator[str]:
     yield f"\n{'heatmap':16}{'empty':>8}{'painted':>9}   (mean share of pixels above 0)"
     for name, shares in found.painted.items():
         yield f"{name:16}{shares.count(0):8d}{np.mean(shares):9.4f}"
+
+
+def _format_unknown(found: Inspection) -> str:
+    prompts = f"{found.unknown} of {_many(found.prompts, 'prompt')} with characters that the vocabulary lacks"
+    if not found.unknown:
+        return prompts
+    common = " ".join(
+        character if character.isprintable() else f"U+{ord(character):04X}"
+        for character, _ in found.unknown_characters.most_common(_SHOWN)
+    )
+    return f"{prompts} ({common}); {_many(found.unreadable_words, 'word')} of these alone"
 
 
 def _many(count: int, noun: str) -> str:

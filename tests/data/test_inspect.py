@@ -2,6 +2,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+import richhf
 from richhf.data.inspect import contact_sheet, format_inspection, inspect_records, write_contact_sheet
 from richhf.data.records import Record, RecordError, encode_png, write_records
 from richhf.feedback import HEATMAPS, SCORES
@@ -135,3 +136,16 @@ def test_the_sheet_is_written_whole_or_not_at_all(tmp_path):
     with pytest.raises(ValueError, match="no records to draw"):
         write_contact_sheet(tmp_path / "other" / "sheet.png", [])
     assert not (tmp_path / "other").exists()
+
+
+def test_prompts_that_a_vocabulary_cannot_read_are_counted(tmp_path):
+    prompts = ("a red circle", "a RED circle", "a 星 \u200b star", None)
+    records = [make_record(f"train/{i}.png", prompt=prompt) for i, prompt in enumerate(prompts)]
+    write_records(tmp_path / "dev.tfrecord", records)
+    found = inspect_records(tmp_path, vocabulary=richhf.load_vocabulary("synthetic-tiny"))
+    assert (found.unknown, found.unreadable_words) == (2, 3)
+    assert {*found.unknown_characters} == {"R", "E", "D", "星"}
+    line = next(line for line in format_inspection(found).splitlines() if line.startswith("unknown"))
+    assert "2 of 3 prompts with characters that the vocabulary lacks" in line
+    assert line.endswith("3 words of these alone")
+    assert "unknown" not in format_inspection(inspect_records(tmp_path))
