@@ -22,11 +22,17 @@ os.environ["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0.5"
 os.environ["TF_CPP_MIN_LOG_LEVEL"] = "2"
 os.environ["JAX_NUMPY_RANK_PROMOTION"] = "raise"
 
+import hypothesis  # noqa: E402
 import jaxtyping  # noqa: E402
 import pytest  # noqa: E402
 import sentencepiece  # noqa: E402
 
 jaxtyping.install_import_hook("richhf", "beartype.beartype")
+# How long an example takes says more of the machine than of the code.
+hypothesis.settings.register_profile(
+    "suite", deadline=None, suppress_health_check=[hypothesis.HealthCheck.too_slow]
+)
+hypothesis.settings.load_profile("suite")
 
 
 def pytest_unconfigure():

@@ -155,7 +155,7 @@ def _check_sources(arguments: argparse.Namespace) -> None:
 
 
 def _check_image(image: str) -> None:
-    from richhf.data.prepare.text_tables import TABLES
+    from richhf.data.readers import TABLES
     from richhf.inference.inputs import shortened
 
     name = shortened(image)

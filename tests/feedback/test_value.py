@@ -197,7 +197,7 @@ def test_its_line_has_the_values_and_no_pixels():
         (False, True, False),
     )
     assert repr(feedback) == (
-        "Feedback('a red cat', overall=0.250, implausibility: peak 1.000, misaligned: red)"
+        "Feedback('a red cat', overall=0.2500, implausibility: peak 1.000, misaligned: red)"
     )
     assert repr(feedback.replace(covered=(True, True, False))).endswith("red, 1 of 3 words not covered)")
 

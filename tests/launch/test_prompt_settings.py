@@ -20,7 +20,9 @@ def run_dir(tmp_path):
     def write(*lines):
         gin.clear_config()
         gin.parse_config(lines)
-        (tmp_path / MODEL_FILE).write_text(described_model(RichFeedbackModel(RAHFConfig()), 24, "synthetic_multi_head"))
+        (tmp_path / MODEL_FILE).write_text(
+            described_model(RichFeedbackModel(RAHFConfig()), 24, "synthetic_multi_head")
+        )
         gin.clear_config()
         return tmp_path
 

@@ -212,7 +212,7 @@ def read(module, arguments, monkeypatch):
     """Reads a command line into gin as that module's main does, and stops there."""
     main = importlib.import_module(module)
     asked = {}
-    monkeypatch.setattr(main, "run", lambda *given, **more: asked.update(more, argv=given[3]))
+    monkeypatch.setattr("launch.command.run", lambda *given, **more: asked.update(more, argv=given[3]))
     main.main(arguments)
     flags = gin_config.parse_flags(asked["argv"], asked.get("options"), asked.get("bare"))
     gin_config.load(flags, configurables.PARAMETERS, asked.get("unread", ()))

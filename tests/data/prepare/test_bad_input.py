@@ -184,7 +184,6 @@ def test_an_image_that_is_missing(world, labels, tmp_path):
         (f"{UID},", [Kind.TABLE, Kind.NO_PROMPT]),
         (f"{UID}", [Kind.TABLE, Kind.NO_PROMPT]),
         (",a cat", [Kind.TABLE, Kind.NO_PROMPT]),
-        (f"{UID},caf\udce9", [Kind.NO_PROMPT]),
     ],
 )
 def test_a_prompt_that_is_missing_or_no_text(world, labels, tmp_path, line, kinds):
@@ -196,10 +195,19 @@ def test_a_prompt_that_is_missing_or_no_text(world, labels, tmp_path, line, kind
     info = prepare(folder, tmp_path / "out", richhf=labels, **RUN)
     assert [problem["kind"] for problem in info["problems"]] == [kind.value for kind in kinds]
     if Kind.TABLE in kinds:
-        assert (info["problems"][0]["file"], info["problems"][0]["index"]) == ("prompts.csv", INDEX)
+        assert (info["problems"][0]["file"], info["problems"][0]["index"]) == ("prompts.csv", INDEX + 2)
     check_left_out(tmp_path / "out", info, world, Kind.NO_PROMPT)
     with pytest.raises(BadInput, match=re.escape(kinds[0].value)):
         prepare(folder, tmp_path / "strict", richhf=labels, strict=True, **RUN)
+
+
+def test_a_table_in_another_encoding_is_refused_before_anything_is_written(world, labels, tmp_path):
+    folder = world.write_images(tmp_path / "images")
+    table = folder / "prompts.csv"
+    table.write_bytes(table.read_bytes() + f"{UID},caf\xe9\n".encode("latin-1"))
+    with pytest.raises(ValueError, match=r"prompts\.csv, line \d+: found the byte 0xe9, which is not UTF-8"):
+        prepare(folder, tmp_path / "out", richhf=labels, **RUN)
+    assert not (tmp_path / "out").exists()
 
 
 def test_a_row_without_image_or_caption(world, labels, tmp_path):
