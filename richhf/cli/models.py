@@ -103,6 +103,9 @@ def _predict(arguments: argparse.Namespace) -> int:
             check_outside(arguments.out, source)
             inputs = find_inputs(source, table=arguments.table, **columns, note=print)
     predictor = richhf.load(arguments.model)
+    demonstration = predictor.settings.demonstration
+    if demonstration:
+        print(f"{arguments.model} is a demonstration: {demonstration}")
     bar = tqdm(total=len(inputs), desc="predict", unit=" images", disable=len(inputs) == 1)
     with bar, _flags_for_settings():
         summary = write_feedback(
@@ -113,6 +116,7 @@ def _predict(arguments: argparse.Namespace) -> int:
             kinds=kinds,
             identity=predictor.identity | {"beams": arguments.beams},
             model=arguments.model,
+            demonstration=demonstration,
             batch_size=arguments.batch_size,
             map_formats=tuple(arguments.maps),
             page_images=arguments.page_images,

@@ -7,6 +7,7 @@ Text-to-Image Generation*, CVPR 2024, sections 3 and 4.1.
 from richhf.feedback.difference import Difference
 from richhf.feedback.drawing import HEATMAP_COLOURS, ImageLike, open_image, to_rgb
 from richhf.feedback.files import FEEDBACK_FILE
+from richhf.feedback.findings import Finding, Rule
 from richhf.feedback.names import (
     AUGMENTED_PROMPT,
     CAPTION_TASK_STRING,
@@ -40,7 +41,9 @@ __all__ = [
     "VERDICTS",
     "Difference",
     "Feedback",
+    "Finding",
     "ImageLike",
+    "Rule",
     "open_image",
     "to_rgb",
 ]

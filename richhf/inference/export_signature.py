@@ -123,7 +123,7 @@ def write_signature(folder: Path, native: NativeModel, file_format: str, **more:
             name: description[name]
             for name in (
                 *("variant", "image_size", "prompt_length", "see_prompt", "keyword_length", "eos_id"),
-                *("thresholds", "provenance"),
+                *("demonstration", "thresholds", "rules", "calibration", "provenance"),
             )
         },
         **more,

@@ -32,7 +32,7 @@ from richhf.inference.gallery import GalleryExample
 from richhf.inference.inputs import OF_THE_FILE, Input, describe_inputs
 from richhf.inference.manifest import claim_folder
 from richhf.inference.pictures import MAX_PIXELS, decode_image, quiet_decoding
-from richhf.inference.shards import JSONL, SUMMARY, Row, ShardWriter, read_rows
+from richhf.inference.shards import JSONL, SUMMARY, Row, ShardWriter, finding_column, read_rows
 
 TABLE, PAGE, MAPS, OVERLAYS = "feedback.jsonl", "index.html", "maps", "overlays"
 Predict = Callable[[Sequence[Example]], Sequence[Feedback]]
@@ -51,6 +51,7 @@ def write_feedback(
     page_images: int = 500,
     strict: bool = False,
     model: str = "",
+    demonstration: str = "",
     on_progress: Callable[[int], Any] = lambda count: None,
 ) -> dict[str, Any]:
     """Writes the folder; one that is begun is gone on with.
@@ -67,6 +68,7 @@ def write_feedback(
       page_images: how many images the page shows at most.
       strict: raise at the first input that cannot be used.
       model: the model's name, for the page.
+      demonstration: why the model is a demonstration only, for the page; empty: it is not one.
       on_progress: called with the number of inputs that were seen to.
 
     Returns:
@@ -81,8 +83,7 @@ def write_feedback(
     settings |= {"page_images": page_images}
     made_from = {"inputs": describe_inputs(inputs), "settings": settings, "model": dict(identity)}
     claim_folder(folder, made_from)
-    verdicts = bool({"scores", "heatmaps"} & {*kinds})
-    writer = ShardWriter(folder, len(inputs), batch_size, kinds, JSONL, map_formats, verdicts)
+    writer = ShardWriter(folder, len(inputs), batch_size, kinds, JSONL, map_formats, verdicts=True)
     if not (folder / TABLE).exists():
         missing = writer.missing()
         on_progress(len(inputs) - sum(len(writer.indices(shard)) for shard in missing))
@@ -103,6 +104,7 @@ def write_feedback(
         kinds=kinds,
         facts=f"{summary['done']:,} of {summary['inputs']:,} images; all values are in {TABLE}.{more}",
         failures=failures,
+        demonstration=demonstration,
         extra={"model": model, "outputs": ", ".join(kinds)},
     )
     return summary
@@ -201,8 +203,9 @@ def _examples(
                     feedback.overlay(name, image).save(temporary, "PNG")
         if shown < most:
             shown += 1
-            verdicts = {name: row.get(name) for name in VERDICTS}
-            yield GalleryExample(image, None, feedback, note=row["id"], verdicts=verdicts)
+            verdicts = {name: row[name] for name in VERDICTS}
+            reasons = {name: tuple(row[finding_column(name, "reasons")] or ()) for name in VERDICTS}
+            yield GalleryExample(image, None, feedback, note=row["id"], verdicts=verdicts, reasons=reasons)
 
 
 def _feedback(folder: Path, row: Mapping[str, Any]) -> Feedback:

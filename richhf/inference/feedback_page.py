@@ -32,6 +32,7 @@ def write_feedback_page(
     title: str = "Feedback",
     facts: str = "",
     failures: Sequence[tuple[str, str]] = (),
+    demonstration: str = "",
     extra: Mapping[str, object] | None = None,
 ) -> pathlib.Path:
     """Writes the page.
@@ -43,6 +44,7 @@ def write_feedback_page(
       title: the page's headline.
       facts: a line under it.
       failures: inputs without feedback: their name, and why.
+      demonstration: why the model is a demonstration only; empty: it is not one.
       extra: how this was made, by title.
 
     Returns:
@@ -67,6 +69,8 @@ def write_feedback_page(
         )
         main += f'<section class="part"><h2>How this was made</h2><dl>{rows}</dl></section>'
     header = f'<p class="facts">{html.escape(facts)}</p>' if facts else ""
+    if demonstration:
+        header += f'<p class="demonstration">This model is a demonstration: {html.escape(demonstration)}</p>'
     with atomic_path(path) as temporary:
         page = html_page(title, header, f"<main>{main}</main>", script="feedback_page.js")
         temporary.write_text(page, encoding="utf-8")

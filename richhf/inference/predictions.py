@@ -8,7 +8,7 @@ import numpy as np
 from richhf.data.words import find_marks, finished_words, split_words
 from richhf.evaluation.evaluator import decode_tokens
 from richhf.evaluation.heatmaps import resize_maps
-from richhf.feedback import HEATMAPS, KEYWORDS, OUTPUTS, SCORES, Feedback
+from richhf.feedback import HEATMAPS, KEYWORDS, OUTPUTS, SCORES, Feedback, Rule
 from richhf.inference.encoder import Example
 from richhf.models.choices import check_choice
 from richhf.models.decoding import EOS_ID, PAD_ID
@@ -54,6 +54,7 @@ def read_prediction(
     outputs: Sequence[str] = OUTPUTS,
     thresholds: Mapping[str, float] | None = None,
     *,
+    rules: Sequence[Rule] = (),
     eos_id: int = EOS_ID,
 ) -> Feedback:
     """The feedback in one row of a batch.
@@ -66,6 +67,7 @@ def read_prediction(
       decode: token ids to text.
       outputs: the model's outputs that were asked for.
       thresholds: the model's, see `Feedback`.
+      rules: likewise.
       eos_id: the end mark of the tokens that are decoded.
 
     Raises:
@@ -97,6 +99,7 @@ def read_prediction(
         image_size=example.image_size,
         keywords_text=text,
         thresholds=thresholds or {},
+        rules=tuple(rules),
     )
 
 

@@ -9,7 +9,7 @@ import numpy as np
 from jaxtyping import Int32
 
 from richhf.data.prepare.images import UnusableImage
-from richhf.feedback import KEYWORDS, SCORES, Feedback, ImageLike
+from richhf.feedback import KEYWORDS, OUTPUTS, SCORES, Feedback, ImageLike
 from richhf.inference.computation import Computation
 from richhf.inference.confidence import confidences_of, word_choices
 from richhf.inference.encoder import Encoder, Example, stack_examples
@@ -52,6 +52,19 @@ class Predictor:
             see_prompt=self.settings.see_prompt,
         )
         self._computation = Computation(self.model)
+
+    def __repr__(self) -> str:
+        """Names the model, its size, its image and its outputs, and says if it is a demonstration."""
+        name = self.settings.provenance.get("name") or self.settings.provenance.get("run") or "unnamed"
+        side = self.model.config.vit.image_size
+        count = sum(leaf.size for leaf in jax.tree.leaves(self.params))
+        parts = [
+            f"{name!r}, RAHF {self.model.config.variant}, {count:,} parameters, images {side} x {side}",
+            f"outputs {', '.join(OUTPUTS)}",
+        ]
+        if self.settings.demonstration:
+            parts.append(f"a demonstration: {self.settings.demonstration}")
+        return f"Predictor({'; '.join(parts)})"
 
     def __call__(
         self,
@@ -125,9 +138,10 @@ class Predictor:
         features = stack_examples(examples, _bucket(len(examples), batch_size))
         prediction, memory = self._computation.predict(self.params, features, outputs=names, beams=beams)
         arrays = {name: np.asarray(values) for name, values in prediction.items()}
-        vocabulary, thresholds = self.encoder.vocabulary, self.settings.thresholds
+        vocabulary, settings = self.encoder.vocabulary, self.settings
+        stored: dict[str, Any] = {"rules": settings.rules, "eos_id": vocabulary.eos_id}
         found = [
-            read_prediction(arrays, row, one, vocabulary.decode, names, thresholds, eos_id=vocabulary.eos_id)
+            read_prediction(arrays, row, one, vocabulary.decode, names, settings.thresholds, **stored)
             for row, one in enumerate(examples)
         ]
         if KEYWORDS not in names:
@@ -147,7 +161,8 @@ class Predictor:
     def identity(self) -> dict[str, Any]:
         """What says which model this is, as JSON values by name: all of it that changes what is predicted."""
         description = describe_model(self.model, self.settings)
-        del description["provenance"]
+        for name in ("provenance", "calibration", "demonstration"):
+            del description[name]
         checksums = {"weights": weights_digest(self.params), "vocabulary": self.encoder.vocabulary.digest}
         return description | {"sha256": checksums}
 

@@ -24,11 +24,13 @@ Two jobs may write the same shard; each does so in a folder of its own, and the 
 | `keywords` | string | the model's text: the prompt with `_0` after each misaligned word |
 | `misaligned` | list of bool | for each word, whether the image does not show it |
 | `word_confidences` | list of float32 | for each word, how likely that is; null: unknown, or not asked for |
-| `has_artifact`, `has_misalignment` | bool | by the model's thresholds; null where it has none that decides |
+| `has_artifact`, `has_misalignment` | bool | verdicts (`Feedback.findings`); null where nothing decides |
+| `artifact_probability`, `misalignment_probability` | float32 | of the verdicts; null without rules |
+| `artifact_reasons`, `misalignment_reasons` | list of string | of the verdicts |
 | `error_kind`, `error` | string | null where there is feedback; else all outputs are null |
 
-Columns of outputs that were not asked for are absent. Verdicts are what `richhf predict` writes where scores
-or heatmaps were asked for; `launch.infer` has no thresholds, and no such columns.
+Columns of outputs that were not asked for are absent. `richhf predict` writes verdicts with probabilities and
+reasons; `launch.infer` has no calibration, and no such columns.
 """
 
 import contextlib
@@ -68,7 +70,7 @@ class ShardWriter:
       kinds: kinds of outputs, of `KINDS`.
       format: of tables, of FORMATS.
       map_formats: of MAP_FORMATS.
-      verdicts: whether rows have `has_artifact` and `has_misalignment`.
+      verdicts: whether rows have `has_artifact`, `has_misalignment`, and their probabilities and reasons.
       mark: in the names of what is not complete yet: another job's is another.
     """
 
@@ -123,6 +125,8 @@ class ShardWriter:
             columns |= {KEYWORDS: "string", "misaligned": "bools", "word_confidences": "floats"}
         if self.verdicts:
             columns |= dict.fromkeys(VERDICTS, "bool_")
+            for end, kind in (("probability", "float32"), ("reasons", "strings")):
+                columns |= {finding_column(name, end): kind for name in VERDICTS}
         return columns | {"error_kind": "string", "error": "string"}
 
     def begin(self, shard: int) -> None:
@@ -150,6 +154,9 @@ class ShardWriter:
             row["word_confidences"] = list(feedback.word_confidences) or None
         if self.verdicts:
             row |= feedback.verdicts
+            for name, finding in feedback.findings.items():
+                row[finding_column(name, "probability")] = finding.probability
+                row[finding_column(name, "reasons")] = list(finding.reasons)
         return row
 
     def finish(self, shard: int, rows: Sequence[Row]) -> None:
@@ -235,6 +242,11 @@ def _read_table(path: Path, columns: list[str] | None = None) -> Iterator[Row]:
         return
     with path.open(encoding="utf-8") as lines:
         yield from map(json.loads, lines)
+
+
+def finding_column(verdict: str, end: str) -> str:
+    """Returns the column of a verdict's `probability` or `reasons`."""
+    return f"{verdict.removeprefix('has_')}_{end}"
 
 
 def printable(text: str) -> str:

@@ -31,7 +31,7 @@ from richhf.feedback import SPLITS
 
 SHARD = 250
 SIZES = (32, 1024)
-FORMAT = 2
+FORMAT = 3
 VOCABULARY, LEXICON, TRUTH = "vocabulary.model", "lexicon.json", "truth"
 
 

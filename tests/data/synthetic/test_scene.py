@@ -35,7 +35,7 @@ def test_relations_hold_clearly():
 def test_a_shape_names_its_group_and_size_words_are_true():
     for scene in SCENES:
         assert len({group.shape for group in scene.groups}) == len(scene.groups)
-        sizes = {size: [] for size in ("small", "big")}
+        sizes = {size: [] for size in ("small", "middle", "big")}
         for group in scene.groups:
             sizes[group.size] += [item.radius for item in group.items]
         if sizes["small"] and sizes["big"]:
