@@ -70,7 +70,7 @@ def test_info(made):
 
 
 def test_what_is_drawn_changes_only_with_the_format(made):
-    """Golden: the test split of `REQUEST` as format 2 drew it. Where it changes, raise FORMAT."""
+    """Golden: the test split of `REQUEST` as format 3 drew it. Where it changes, raise FORMAT."""
     out, _ = made
     records = read_records([out / "test-00000-of-00001.tfrecord"])
     drawn = [
@@ -82,7 +82,7 @@ def test_what_is_drawn_changes_only_with_the_format(made):
         for record in records
     ]
     near = functools.partial(pytest.approx, abs=1.0)
-    assert FORMAT == 2
+    assert FORMAT == 3
     assert drawn == [
         (
             "against a sunset backdrop, one brown_0 heart above a large plain blue star",
