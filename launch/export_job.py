@@ -3,7 +3,7 @@
 import dataclasses
 import json
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,12 +14,12 @@ from launch.checkpoint_source import find_weights, load_weights, run_folder, ste
 from launch.data_fit import VOCABULARY_FILE, check_lengths
 from launch.gin_config import AS_TRAINED, CONFIG_FILE, check_recorded
 from launch.infer_job import read_vocabulary
-from richhf.data.records import list_record_files, read_records
+from richhf.data.records import Record, list_record_files, read_records
 from richhf.inference.export import FORMATS, check_installed, export_model
 from richhf.inference.export_folder import check_apart, check_replaceable
 from richhf.inference.model_card import METRICS, verdict_tables
 from richhf.inference.predictor import Predictor
-from richhf.inference.thresholds import calibrate_on_records
+from richhf.inference.thresholds import calibrate, predict_cases
 from richhf.models.batch_spec import batch_spec
 from richhf.models.choices import check_choice
 from richhf.pretrained.native import NativeModel, Settings, is_native, read_model
@@ -130,36 +130,34 @@ def calibrate_model(native: NativeModel, files: Sequence[Path], held_out: Sequen
     Raises:
         ValueError: nothing can be calibrated: there are no maps or labels, or all or none have a fault.
     """
-    count, named = _count(files), ", ".join(file.name for file in files)
-    calibration = calibrate_on_records(
-        Predictor(native),
-        tqdm(read_records(files), total=count, desc="calibrate", unit=" images"),
-        tqdm(read_records(held_out), total=_count(held_out), desc="report", unit=" images")
-        if held_out
-        else None,
-    )
+    named = ", ".join(file.name for file in files)
+    predictor = Predictor(native)
+    cases = predict_cases(predictor, _records(files, "calibrate"))
+    tested = predict_cases(predictor, _records(held_out, "report")) if held_out else None
+    count, calibration = len(cases), calibrate(cases, tested)
     if not calibration.rules:
         raise ValueError(
             f"Nothing can be calibrated on the {count} records of {named}. Expected records with maps or "
             "labels, some with and some without faults that a majority of the annotators marked "
             "(CALIBRATE_ON)."
         )
-    calibrated_on = {"calibrated_on": named} | (
-        {"reported_on": ", ".join(file.name for file in held_out)} if held_out else {}
-    )
+    report = dict(calibration.report) | {"calibrated_on": named}
+    if held_out:
+        report["reported_on"] = ", ".join(file.name for file in held_out)
     settings = dataclasses.replace(
         native.settings,
         thresholds=calibration.thresholds,
         rules=calibration.rules,
-        calibration=dict(calibration.report) | calibrated_on,
+        calibration=report,
     )
     print(f"verdicts, calibrated on {count} records of {named}:")
     print(verdict_tables(settings))
     return dataclasses.replace(native, settings=settings)
 
 
-def _count(files: Sequence[Path]) -> int:
-    return sum(1 for _ in read_records(files))
+def _records(files: Sequence[Path], what: str) -> Iterator[Record]:
+    count = sum(1 for _ in read_records(files))
+    return iter(tqdm(read_records(files), total=count, desc=what, unit=" images"))
 
 
 def read_run(

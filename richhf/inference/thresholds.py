@@ -77,54 +77,47 @@ def read_case(predicted: Feedback, true: Feedback) -> Case:
     return Case(evidence, predicted.misaligned_words, true_verdicts(true))
 
 
-def calibrate(
-    pairs: Iterable[tuple[Feedback, Feedback]], held_out: Iterable[tuple[Feedback, Feedback]] | None = None
-) -> Calibration:
+def predict_cases(predictor: Predictor, records: Iterable[Record]) -> list[Case]:
+    """Returns a case for each of some records with image and prompt."""
+    records, cases = iter(records), []
+    while batch := list(itertools.islice(records, BATCH)):
+        images, prompts = [one.decode_image() for one in batch], [one.prompt or "" for one in batch]
+        predictions = predictor(images, prompts, batch_size=BATCH)
+        cases += [
+            read_case(one, record.to_feedback()) for one, record in zip(predictions, batch, strict=True)
+        ]
+    return cases
+
+
+def calibrate(cases: Sequence[Case], held_out: Sequence[Case] | None = None) -> Calibration:
     """Calibrates the verdicts of a model.
 
     Args:
-        pairs: predictions and truths of the same examples, best those of the dev split. Outputs that are in
-            none of the predictions are passed over, as are truths without maps and labels.
-        held_out: predictions and truths of other examples, to measure error rates on; None: they are measured
-            on `pairs` by cross-validation.
+        cases: examples, best those of the dev split. Outputs that were predicted for none of them are passed
+            over, as are examples whose truth says nothing of a verdict.
+        held_out: other examples, to measure error rates on; None: they are measured on `cases` by
+            cross-validation.
 
     Returns:
         Rules and thresholds; none for what cannot be calibrated: where every truth, or none, has a fault.
     """
-    cases = [read_case(*pair) for pair in pairs]
     thresholds, rules = _fit(cases)
     if held_out is None:
         tested = list(_cross_validated(cases))
         source = f"{FOLDS}-fold cross-validation on the same examples"
     else:
-        tested = [(case, thresholds, rules) for case in (read_case(*pair) for pair in held_out)]
+        tested = [(case, thresholds, rules) for case in held_out]
         source = "examples that were not used for calibration"
+    measured = [_error_rates(rule, tested) for rule in rules]
     report = {
         "balance": BALANCE,
         "truth": TRUTH,
         "examples": len(cases),
         "held_out": source,
         "intervals": INTERVALS,
-        "error_rates": [rates for rule in rules if (rates := _error_rates(rule, tested)) is not None],
+        "error_rates": [rates for rates in measured if rates is not None],
     }
     return Calibration(thresholds, rules, report)
-
-
-def calibrate_on_records(
-    predictor: Predictor, records: Iterable[Record], held_out: Iterable[Record] | None = None
-) -> Calibration:
-    """Calibrates a predictor by the truth in records with image and prompt; see `calibrate`."""
-    return calibrate(
-        _predicted(predictor, records), None if held_out is None else _predicted(predictor, held_out)
-    )
-
-
-def _predicted(predictor: Predictor, records: Iterable[Record]) -> Iterator[tuple[Feedback, Feedback]]:
-    records = iter(records)
-    while batch := list(itertools.islice(records, BATCH)):
-        images, prompts = [one.decode_image() for one in batch], [one.prompt or "" for one in batch]
-        predictions = predictor(images, prompts, batch_size=BATCH)
-        yield from zip(predictions, (one.to_feedback() for one in batch), strict=True)
 
 
 def _fit(cases: Sequence[Case]) -> tuple[dict[str, float], tuple[Rule, ...]]:

@@ -294,11 +294,9 @@ def test_a_cpu_computes_in_float32_whatever_the_model_does(native, images, alone
 
 
 def test_repr_names_the_model_its_size_and_outputs_and_says_that_it_is_a_demonstration(native, predictor):
-    text = repr(predictor)
+    text, count = repr(predictor), sum(leaf.size for leaf in jax.tree.leaves(native.params))
     assert "\n" not in text
-    assert text.startswith(
-        f"Predictor('unnamed', RAHF multi_head, {count_values(native.params):,} parameters"
-    )
+    assert text.startswith(f"Predictor('unnamed', RAHF multi_head, {count:,} parameters")
     for part in ("images 8 x 8", *OUTPUTS):
         assert part in text
     assert "demonstration" not in text
@@ -308,10 +306,6 @@ def test_repr_names_the_model_its_size_and_outputs_and_says_that_it_is_a_demonst
     shown = repr(Predictor(dataclasses.replace(native, settings=settings)))
     assert shown.startswith("Predictor('small', ")
     assert shown.endswith("; a demonstration: do not use it.)")
-
-
-def count_values(params):
-    return sum(leaf.size for leaf in jax.tree.leaves(params))
 
 
 RULE = Rule("has_artifact", {"plausibility": 4.0}, -2.0, 0.5)

@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 from richhf.feedback import Feedback
 from richhf.feedback.findings import OUTPUTS_OF
 from richhf.inference.rules import balanced_threshold, fit_weights, wilson_interval
-from richhf.inference.thresholds import RATES, calibrate, true_verdicts
+from richhf.inference.thresholds import RATES, calibrate, read_case, true_verdicts
 
 
 def balanced(found, faulty):
@@ -97,8 +97,12 @@ def pairs(count, seed=0):
     return made
 
 
+def cases(predicted_and_true):
+    return [read_case(predicted, true) for predicted, true in predicted_and_true]
+
+
 def test_verdicts_from_more_outputs_are_better_and_their_reported_errors_hold_on_new_examples():
-    calibration = calibrate(pairs(600))
+    calibration = calibrate(cases(pairs(600)))
     told = {(one["verdict"], *one["outputs"]): one for one in calibration.report["error_rates"]}
     assert set(told) == {(rule.verdict, *rule.outputs) for rule in calibration.rules}
     assert len(told) == 3 + 7
@@ -128,12 +132,12 @@ def test_verdicts_from_more_outputs_are_better_and_their_reported_errors_hold_on
             share, low, high = rates[name]
             assert low < share < high
             assert low - 0.05 < value < high + 0.05
-    held_out = calibrate(pairs(600), new).report["error_rates"][0]
+    held_out = calibrate(cases(pairs(600)), cases(new)).report["error_rates"][0]
     assert held_out["examples"] == 2000
 
 
 def test_each_set_of_outputs_has_its_verdict():
-    calibration = calibrate(pairs(200))
+    calibration = calibrate(cases(pairs(200)))
     stored = dict(thresholds=calibration.thresholds, rules=calibration.rules)
     predicted, _ = pairs(1, seed=5)[0]
     whole = predicted.replace(**stored)
@@ -151,5 +155,5 @@ def test_each_set_of_outputs_has_its_verdict():
 
 def test_what_cannot_be_calibrated_has_no_rule():
     same = [feedback(1.0, 0.5), feedback(1.0, 0.5)]
-    assert calibrate(zip(same, same, strict=True)).rules == ()
+    assert calibrate(cases(zip(same, same, strict=True))).rules == ()
     assert calibrate([]).thresholds == {}

@@ -44,12 +44,12 @@ def test_a_run_becomes_a_calibrated_model_folder_and_that_another_format(
     made_run, export, data_dir, tmp_path, capsys
 ):
     made_run()
-    labelled = sorted(data_dir.glob("dev*.tfrecord*"))
+    labelled = sorted(data_dir.glob("train*.tfrecord*"))
     demonstration = "it was trained for one step."
-    flags = [f"--gin.CALIBRATE_ON={labelled[0]}", f"--gin.DEMONSTRATION={demonstration}"]
+    flags = [f"--gin.CALIBRATE_ON={labelled[0]}", f"--gin.DEMONSTRATION={demonstration!r}"]
     assert export("native", *flags) == 0
     printed = capsys.readouterr().out
-    assert "verdicts, calibrated on 10 records of dev" in printed
+    assert "verdicts, calibrated on 40 records of train" in printed
     assert "| `has_artifact` | implausibility + plausibility |" in printed
     assert "largest difference 0.0e+00" in printed
     predictor = richhf.load(tmp_path / "exported")
@@ -57,12 +57,12 @@ def test_a_run_becomes_a_calibrated_model_folder_and_that_another_format(
     assert 0 <= thresholds["implausibility"] <= 1
     assert predictor.settings.provenance["step"] == 1
     card = (tmp_path / "exported/README.md").read_text()
-    assert "calibrated on 10 examples; error rates on: 5-fold cross-validation" in card
+    assert "calibrated on 40 examples; error rates on: 5-fold cross-validation" in card
     assert f"This model is a demonstration: {demonstration}" in card
     assert repr(predictor).endswith(f"a demonstration: {demonstration})")
     calibration = predictor.settings.calibration
     assert calibration["balance"] == "equal weight to the false positive rate and the false negative rate"
-    assert calibration["examples"] == 10
+    assert calibration["examples"] == 40
     record = next(iter(read_records(labelled)))
     feedback = predictor(record.decode_image(), record.prompt)[0]
     finding = feedback.findings["has_artifact"]
