@@ -130,7 +130,7 @@ def calibrate_model(native: NativeModel, files: Sequence[Path], held_out: Sequen
     Raises:
         ValueError: nothing can be calibrated: there are no maps or labels, or all or none have a fault.
     """
-    named = ", ".join(file.name for file in files)
+    named = _named(files)
     predictor = Predictor(native)
     cases = predict_cases(predictor, _records(files, "calibrate"))
     tested = predict_cases(predictor, _records(held_out, "report")) if held_out else None
@@ -143,7 +143,7 @@ def calibrate_model(native: NativeModel, files: Sequence[Path], held_out: Sequen
         )
     report = dict(calibration.report) | {"calibrated_on": named}
     if held_out:
-        report["reported_on"] = ", ".join(file.name for file in held_out)
+        report["reported_on"] = _named(held_out)
     settings = dataclasses.replace(
         native.settings,
         thresholds=calibration.thresholds,
@@ -153,6 +153,11 @@ def calibrate_model(native: NativeModel, files: Sequence[Path], held_out: Sequen
     print(f"verdicts, calibrated on {count} records of {named}:")
     print(verdict_tables(settings))
     return dataclasses.replace(native, settings=settings)
+
+
+def _named(files: Sequence[Path]) -> str:
+    names = [file.name for file in files]
+    return ", ".join(names) if len(names) < 3 else f"{names[0]} to {names[-1]} ({len(names)} files)"
 
 
 def _records(files: Sequence[Path], what: str) -> Iterator[Record]:
