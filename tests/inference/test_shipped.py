@@ -133,7 +133,7 @@ def test_it_finds_hand_made_scenes_of_shapes_plausible():
     found = richhf.load("synthetic-tiny")(list(scenes.values()), list(scenes))
     assert min(one.scores["plausibility"] for one in found) > 0.6
     assert not any(one.has_artifact for one in found)
-    wrong = richhf.load("synthetic-tiny")(list(scenes.values())[0], "a blue star on a black background")[0]
+    wrong = richhf.load("synthetic-tiny")(scenes["a red circle"], "a blue star on a black background")[0]
     assert wrong.has_misalignment
 
 
