@@ -178,18 +178,19 @@ def judge(
         for name in OUTPUTS_OF[verdict]
         if name in thresholds and EVIDENCE_OF[name][0] in evidence
     }
+    probability = None
     if rule is not None:
         past = {name: value for name, value in past.items() if name in rule.outputs}
         probability = rule.probability(evidence)
         found = bool(flags) or probability >= rule.threshold
-    else:
+    elif past or (flags and thresholds):
         past = dict(list(past.items())[:1])
-        probability, found = None, bool(flags) or any(past.values())
-        if not past and not (flags and thresholds):
-            return None
+        found = bool(flags) or any(past.values())
+    else:
+        return None
     reasons = [_flag_reason(flags)] if flags else []
     reasons += [_reason(name, evidence, thresholds[name]) for name, is_past in past.items() if is_past]
-    if rule is not None and bool(reasons) != found:
+    if rule is not None and probability is not None and bool(reasons) != found:
         compared = _compared(probability, rule.threshold, below=not found)
         reasons.append(f"together this makes a probability of {compared}")
     if not found:
