@@ -8,9 +8,11 @@ python -m launch.export \
 
 FORMAT: native (for richhf.load), stablehlo (JAX alone), saved_model (TensorFlow alone), onnx (ONNX Runtime).
 Keywords are decoded inside; the batch may be of any size. CALIBRATE_ON, records with labels, best of the dev
-split, gives the thresholds of `Feedback.has_artifact` and `has_misalignment`; nothing else is read of the
-data. Often set: CHECKPOINT (a run, or one step of it), CHECKPOINT_STEP, VOCABULARY_FILE. Use the model and
-data files (and SEE_PROMPT) that the run was trained with. A native folder says all that itself:
+split, calibrates the verdicts `has_artifact` and `has_misalignment`; their error rates are measured on the
+records of REPORT_ON, or by cross-validation. Nothing else is read of the data. DEMONSTRATION is a sentence
+that marks the model as a demonstration. Often set: CHECKPOINT (a run, or one step of it), CHECKPOINT_STEP,
+VOCABULARY_FILE. Use the model and data files (and SEE_PROMPT) that the run was trained with. A native folder
+says all that itself:
 
 python -m launch.export --gin_file=gin/runs/export.gin \
     --gin.CHECKPOINT=FOLDER --gin.FORMAT=onnx --gin.EXPORT_DIR=build/exported

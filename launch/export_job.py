@@ -3,7 +3,7 @@
 import dataclasses
 import json
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -20,12 +20,12 @@ from launch.checkpoint_source import (
 from launch.data_fit import VOCABULARY_FILE, check_lengths
 from launch.gin_config import AS_TRAINED, CONFIG_FILE, check_recorded
 from launch.infer_job import read_vocabulary
-from richhf.data.records import list_record_files, read_records
+from richhf.data.records import Record, list_record_files, read_records
 from richhf.inference.export import FORMATS, check_installed, export_model
 from richhf.inference.export_folder import check_apart, check_replaceable
-from richhf.inference.model_card import METRICS
+from richhf.inference.model_card import METRICS, verdict_tables
 from richhf.inference.predictor import Predictor
-from richhf.inference.thresholds import calibrate_on_records
+from richhf.inference.thresholds import calibrate, predict_cases
 from richhf.models.batch_spec import batch_spec
 from richhf.models.choices import check_choice
 from richhf.pretrained.native import NativeModel, Settings, is_native, read_model
@@ -47,6 +47,8 @@ def export_job(
     vocabulary_file: str | None = None,
     see_prompt: bool = True,
     calibrate_on: str | None = None,
+    report_on: str | None = None,
+    demonstration: str | None = None,
 ) -> float:
     """Writes a model in another format, and checks it there (`richhf.inference.export`).
 
@@ -60,8 +62,13 @@ def export_job(
       step: which step of the run; None: the latest.
       vocabulary_file: a SentencePiece model; None: the one that training kept beside the checkpoints.
       see_prompt: as in training.
-      calibrate_on: a record file with labels, best of the dev split, or a folder of them: thresholds are
-        calibrated on it (`richhf.inference.thresholds`) and stored with the model. None: it keeps its own.
+      calibrate_on: a record file with labels, best of the dev split, or a folder of them: verdicts are
+        calibrated on it (`richhf.inference.thresholds`), and what comes of it is stored with the model.
+        None: the model keeps its own.
+      report_on: other records, to measure the verdicts' error rates on; None: they are measured on those of
+        `calibrate_on` by cross-validation.
+      demonstration: why the model is a demonstration only, one sentence that is shown wherever the model is
+        used; None: the model keeps its own.
 
     Returns:
       The largest difference between predictions of the export and of the model.
@@ -75,7 +82,10 @@ def export_job(
         )
     check_apart(export_dir, checkpoint)
     check_replaceable(export_dir)
+    if report_on is not None and calibrate_on is None:
+        raise ValueError("REPORT_ON measures what is calibrated; expected CALIBRATE_ON with it.")
     labelled = list_record_files(calibrate_on) if calibrate_on is not None else ()
+    held_out = list_record_files(report_on) if report_on is not None else ()
     if not os.path.lexists(checkpoint):
         raise ValueError(
             f"{checkpoint} does not exist; expected a run (MODEL_DIR), or a native model folder (CHECKPOINT)."
@@ -102,9 +112,12 @@ def export_job(
             see_prompt=see_prompt,
         )
     if labelled:
-        native = calibrate_model(native, labelled)
+        native = calibrate_model(native, labelled, held_out)
     elif not native.settings.thresholds:
-        print("thresholds: none, so that verdicts are not given (--gin.CALIBRATE_ON=DATA/dev.tfrecord)")
+        print("not calibrated, so that there are no verdicts (--gin.CALIBRATE_ON=DATA/dev.tfrecord)")
+    if demonstration is not None:
+        settings = dataclasses.replace(native.settings, demonstration=" ".join(demonstration.split()))
+        native = dataclasses.replace(native, settings=settings)
     difference = export_model(native, export_dir, file_format)
     size = sum(file.stat().st_size for file in Path(export_dir).rglob("*") if file.is_file())
     print(f"predicts as the model does: largest difference {difference:.1e}")
@@ -112,27 +125,50 @@ def export_job(
     return difference
 
 
-def calibrate_model(native: NativeModel, files: Sequence[Path]) -> NativeModel:
-    """The model with thresholds that are calibrated on the records of some files, and told of.
+def calibrate_model(native: NativeModel, files: Sequence[Path], held_out: Sequence[Path] = ()) -> NativeModel:
+    """Returns the model with verdicts that are calibrated on records, and prints their error rates.
+
+    Args:
+        native: the model.
+        files: records to calibrate on.
+        held_out: records to measure error rates on; none: by cross-validation.
 
     Raises:
-      ValueError: they tell nothing: they have no maps, or all or none have something marked.
+        ValueError: nothing can be calibrated: there are no maps or labels, or all or none have a fault.
     """
-    count = sum(1 for _ in read_records(files))
-    records = tqdm(read_records(files), total=count, desc="calibrate", unit=" images")
-    thresholds = calibrate_on_records(Predictor(native), iter(records))
-    named = ", ".join(file.name for file in files)
-    if not thresholds:
+    named = _named(files)
+    predictor = Predictor(native)
+    cases = predict_cases(predictor, _records(files, "calibrate"))
+    tested = predict_cases(predictor, _records(held_out, "report")) if held_out else None
+    count, calibration = len(cases), calibrate(cases, tested)
+    if not calibration.rules:
         raise ValueError(
-            f"no threshold can be calibrated on the {count} records of {named}: it takes records with "
-            "maps, some of them empty and some not (CALIBRATE_ON)."
+            f"Nothing can be calibrated on the {count} records of {named}. Expected records with maps or "
+            "labels, some with and some without faults that a majority of the annotators marked "
+            "(CALIBRATE_ON)."
         )
-    listed = ", ".join(f"{name} {value:.3g}" for name, value in thresholds.items())
-    print(f"thresholds on {count} records: {listed}")
-    told = {"thresholds": f"best F1 on {count} records of {named}"}
-    provenance = {**native.settings.provenance, **told}
-    settings = dataclasses.replace(native.settings, thresholds=thresholds, provenance=provenance)
+    report = dict(calibration.report) | {"calibrated_on": named}
+    if held_out:
+        report["reported_on"] = _named(held_out)
+    settings = dataclasses.replace(
+        native.settings,
+        thresholds=calibration.thresholds,
+        rules=calibration.rules,
+        calibration=report,
+    )
+    print(f"verdicts, calibrated on {count} records of {named}:")
+    print(verdict_tables(settings))
     return dataclasses.replace(native, settings=settings)
+
+
+def _named(files: Sequence[Path]) -> str:
+    names = [file.name for file in files]
+    return ", ".join(names) if len(names) < 3 else f"{names[0]} to {names[-1]} ({len(names)} files)"
+
+
+def _records(files: Sequence[Path], what: str) -> Iterator[Record]:
+    count = sum(1 for _ in read_records(files))
+    return iter(tqdm(read_records(files), total=count, desc=what, unit=" images"))
 
 
 def read_run(

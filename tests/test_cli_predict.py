@@ -42,6 +42,9 @@ def test_a_folder_a_table_and_one_image_get_the_same_feedback(predict, pictures,
     told = capsys.readouterr().out
     assert "3 of 4 images done; failed:\n  1 undecodable image\nwhy, of each: error in " in told
     assert told.count("feedback.jsonl") == 1
+    warning = "demonstration: it was trained only on synthetic shapes; do not use it on photographs."
+    assert told.count(f"synthetic-tiny is a {warning}\n") == 1
+    assert f"This model is a {warning}" in (tmp_path / "out/index.html").read_text()
     rows = {row["image"]: row for row in read_feedback_rows(tmp_path / "out")}
     assert predict("--csv", pictures / "prompts.csv", out="table") == cli.EXIT_PROBLEMS
     table = {row["image"]: row for row in read_feedback_rows(tmp_path / "table")}
@@ -53,6 +56,11 @@ def test_a_folder_a_table_and_one_image_get_the_same_feedback(predict, pictures,
         for found in (rows[name], table[name], *[one] * (name == "b.png")):
             assert [found[s] for s in SCORES] == pytest.approx([feedback.scores[s] for s in SCORES], abs=1e-5)
         assert rows[name]["misaligned"] == list(feedback.misaligned)
+        for verdict, finding in feedback.findings.items():
+            kind = verdict.removeprefix("has_")
+            assert rows[name][verdict] == finding.verdict
+            assert rows[name][f"{kind}_probability"] == pytest.approx(finding.probability, abs=1e-4)
+            assert len(rows[name][f"{kind}_reasons"]) == len(finding.reasons)
         assert rows[name]["word_confidences"] == pytest.approx(feedback.word_confidences, abs=1e-4)
 
     assert predict("--folder", pictures) == cli.EXIT_PROBLEMS

@@ -93,6 +93,9 @@ def _predict(arguments: argparse.Namespace) -> int:
     with _flags_for_settings():
         check_writable(arguments.out)
     predictor = richhf.load(arguments.model)
+    demonstration = predictor.settings.demonstration
+    if demonstration:
+        print(f"{arguments.model} is a demonstration: {demonstration}")
 
     @contextlib.contextmanager
     def stage(name: str, total: int) -> Iterator[Callable[[int], Any]]:
@@ -108,6 +111,7 @@ def _predict(arguments: argparse.Namespace) -> int:
             outputs=outputs,
             identity=predictor.identity | {"beams": arguments.beams},
             model=arguments.model,
+            demonstration=demonstration,
             batch_size=arguments.batch_size,
             map_formats=tuple(arguments.maps),
             page_images=arguments.page_images,

@@ -16,6 +16,7 @@ from richhf.feedback.encoded import (
     upright,
 )
 from richhf.feedback.files import FEEDBACK_FILE
+from richhf.feedback.findings import Finding, Rule
 from richhf.feedback.names import (
     AUGMENTED_PROMPT,
     CAPTION_TASK_STRING,
@@ -52,7 +53,9 @@ __all__ = [
     "VERDICTS",
     "Difference",
     "Feedback",
+    "Finding",
     "ImageLike",
+    "Rule",
     "open_encoded",
     "open_image",
     "orientation_of",

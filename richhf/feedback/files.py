@@ -10,10 +10,11 @@ import numpy as np
 from PIL import Image
 
 from richhf.atomic import atomic_path
+from richhf.feedback.findings import Rule
 from richhf.feedback.names import HEATMAPS
 
 FEEDBACK_FILE = "feedback.json"
-FORMAT = 3  # 1 knew no confidences, no text and no thresholds; 2 not which words are covered
+FORMAT = 4  # since 2: confidences, text, thresholds; since 3: which words are covered; since 4: rules
 
 
 def write_feedback(
@@ -63,6 +64,8 @@ def read_feedback(directory: str | os.PathLike) -> dict[str, Any]:
         fields |= {name: saved[name] for name in ("keywords_text", "thresholds")}
     if saved["format"] > 2:
         fields["covered"] = tuple(saved["covered"])
+    if saved["format"] > 3:
+        fields["rules"] = tuple(Rule.from_dict(rule) for rule in saved["rules"])
     return fields
 
 

@@ -27,12 +27,13 @@ def feedback_html(
     pictures = {"image": picture} if picture is not None else {}
     figures = "".join(_figure(name, one) for name, one in {**pictures, **maps}.items())
     bars = "".join(_bar(name, value) for name, value in told["scores"].items())
-    found = found_text(told)
+    found, reasons = found_text(told), reasons_text(told["findings"])
     parts = [
         f'<div style="display:flex;gap:12px;flex-wrap:wrap">{figures}</div>' if figures else "",
         f'<p style="margin:8px 0">{_words(told)}</p>',
         f'<table style="border-collapse:collapse;font:inherit;color:inherit">{bars}</table>' if bars else "",
         f'<p style="margin:8px 0">{found}</p>' if found else "",
+        *(f'<p style="margin:2px 0">{html.escape(reason)}</p>' for reason in reasons),
     ]
     return f'<div style="font-family:sans-serif;font-size:13px">{"".join(parts)}</div>'
 
@@ -42,6 +43,20 @@ def found_text(verdicts: Mapping[str, Any]) -> str:
     decided = {name.removeprefix("has_"): verdicts.get(name) for name in VERDICTS}
     decided = {name: verdict for name, verdict in decided.items() if verdict is not None}
     return f"Found: {', '.join(name for name in decided if decided[name]) or 'nothing'}" if decided else ""
+
+
+def reasons_text(findings: Mapping[str, Any]) -> list[str]:
+    """Returns a line for each verdict, as in `No artifact: the implausibility map peaks at ...`.
+
+    Args:
+        findings: by verdict, each a mapping with `verdict` and `reasons`.
+    """
+    lines = []
+    for name, finding in findings.items():
+        kind = name.removeprefix("has_")
+        kind = kind.capitalize() if finding["verdict"] else f"No {kind}"
+        lines.append(f"{kind}: {'; '.join(finding['reasons'])}.")
+    return lines
 
 
 def _figure(name: str, picture: Image.Image) -> str:

@@ -14,12 +14,9 @@ from richhf.feedback.checks import checked_heatmap, checked_score, checked_words
 from richhf.feedback.difference import Difference
 from richhf.feedback.drawing import ImageLike, draw_layer, draw_overlay, open_image
 from richhf.feedback.files import FEEDBACK_FILE, read_feedback, write_feedback
+from richhf.feedback.findings import ARTIFACT, MISALIGNMENT, OUTPUTS_OF, Finding, Rule, evidence_of, judge
 from richhf.feedback.names import HEATMAPS, SCORES, VERDICTS, choices
 from richhf.feedback.notebook import feedback_html
-
-# Which map says whether there is something of a kind, and which score where there is no map.
-_ARTIFACT = ("implausibility", "plausibility")
-_MISALIGNMENT = ("misalignment", "alignment")
 
 
 @dataclasses.dataclass(frozen=True, eq=False, repr=False)
@@ -42,7 +39,10 @@ class Feedback:
         None for a word that the model did not read or has no room to write.
       keywords_text: the text that a model wrote, the prompt with `_0` after each misaligned word. It need not
         be an exact copy: `misaligned` flags the prompt's own words.
-      thresholds: where a finding begins, by name: of a map its peak, from there on; of a score, below it.
+      thresholds: by name, where a single output speaks for a fault: a map if its peak is at the threshold or
+        above, a score if it is below.
+      rules: how all that was predicted makes a verdict (`richhf.feedback.findings`); without any, the
+        threshold of one output decides.
       image: the image itself or its path, to draw on; no part of the value: neither compared nor saved.
       covered: for each word, whether the feedback covers it; empty: all. A model covers neither words beyond
         the length that it reads or writes nor those that its text, a poor copy of the prompt, leaves out, and
@@ -63,6 +63,7 @@ class Feedback:
     thresholds: Mapping[str, float | int] = dataclasses.field(default_factory=dict)
     image: ImageLike | None = None
     covered: tuple[bool, ...] = ()
+    rules: tuple[Rule, ...] = ()
 
     def __post_init__(self):
         scores = {name: checked_score(name, v) for name, v in in_order(self.scores, SCORES).items()}
@@ -80,6 +81,7 @@ class Feedback:
         words = checked_words(self.words, self.misaligned, self.word_confidences, self.covered)
         thresholds = {n: float(v) for n, v in in_order(self.thresholds, (*HEATMAPS, *SCORES)).items()}
         fields = dict(scores=scores, heatmaps=maps, image_size=size, thresholds=thresholds)
+        fields["rules"] = tuple(self.rules)
         for field, value in (fields | words).items():
             object.__setattr__(self, field, value)
 
@@ -123,26 +125,40 @@ class Feedback:
         return 1.0 + 4.0 * self._get("scores", name)
 
     @property
-    def has_artifact(self) -> bool:
-        """Whether something in the image is implausible, by the model's calibrated threshold.
+    def findings(self) -> dict[str, Finding]:
+        """The verdicts by name (`VERDICTS`), each with its probability and reasons.
 
-        The peak of the map decides where there is one, else the plausibility score.
+        A verdict uses all that was predicted of its kind: the map, the score and, of misalignments, the
+        words. A verdict is absent where the model is not calibrated for what was predicted. Where a word is
+        flagged, `has_misalignment` is True.
+        """
+        confidences = self.word_confidences if self.misaligned else ()
+        evidence = evidence_of(self.heatmaps, self.scores, sum(self.misaligned), confidences)
+        found = {
+            name: judge(name, evidence, self.misaligned_words, self.rules, self.thresholds)
+            for name in VERDICTS
+        }
+        return {name: finding for name, finding in found.items() if finding is not None}
+
+    @property
+    def has_artifact(self) -> bool:
+        """Whether something in the image is implausible, see `findings`.
 
         Raises:
-          ValueError: neither was predicted, or the model's thresholds were not calibrated.
+          ValueError: the model is not calibrated for what was predicted.
         """
-        return self._finds(*_ARTIFACT)
+        return self._finds(ARTIFACT)
 
     @property
     def has_misalignment(self) -> bool:
         """Whether the image misses or contradicts something in the prompt; otherwise as `has_artifact`."""
-        return self._finds(*_MISALIGNMENT)
+        return self._finds(MISALIGNMENT)
 
     @property
     def verdicts(self) -> dict[str, bool | None]:
-        """Both by name (`VERDICTS`); None where nothing decides."""
-        deciders = dict(zip(VERDICTS, (_ARTIFACT, _MISALIGNMENT), strict=True))
-        return {name: self._finds(*pair) if self._decides(*pair) else None for name, pair in deciders.items()}
+        """Both verdicts by name (`VERDICTS`); None where nothing decides."""
+        findings = self.findings
+        return {name: findings[name].verdict if name in findings else None for name in VERDICTS}
 
     def heatmap_layer(self, name: str, *, size: tuple[int, int] | None = None) -> Image.Image:
         """The map as a picture to lay over the image: colour and opacity grow with the value.
@@ -200,7 +216,8 @@ class Feedback:
     def to_dict(self) -> dict[str, Any]:
         """All but pixels, ready for JSON; of a map its mean, its peak and its area above 0.5.
 
-        `has_artifact` and `has_misalignment` are None where nothing decides them.
+        `has_artifact` and `has_misalignment` are None where nothing decides them; `findings` has the
+        probability and the reasons of each that is decided.
         """
         maps = {
             name: {"mean": float(m.mean()), "max": float(m.max()), "area": float((m > 0.5).mean())}
@@ -219,7 +236,9 @@ class Feedback:
             "word_confidences": list(self.word_confidences),
             "keywords_text": self.keywords_text,
             "thresholds": dict(self.thresholds),
+            "rules": [rule.to_dict() for rule in self.rules],
             **self.verdicts,
+            "findings": {name: dataclasses.asdict(one) for name, one in self.findings.items()},
         }
 
     def save(self, directory: str | os.PathLike, *, image: ImageLike | None = None) -> pathlib.Path:
@@ -267,23 +286,18 @@ class Feedback:
         }
         return feedback_html(self.to_dict(), picture, drawn)
 
-    def _decides(self, heatmap: str, score: str) -> str | None:
-        """The name of what decides on a finding: the map before the score; None if there is nothing."""
-        there = [heatmap] * (heatmap in self.heatmaps) + [score] * (score in self.scores)
-        return next((name for name in there if name in self.thresholds), None)
-
-    def _finds(self, heatmap: str, score: str) -> bool:
-        name = self._decides(heatmap, score)
-        if name is None:
-            there = ", ".join((*self.heatmaps, *self.scores)) or "no such output"
+    def _finds(self, verdict: str) -> bool:
+        finding = self.findings.get(verdict)
+        if finding is None:
+            predicted = (*self.heatmaps, *self.scores, *(("keywords",) if self.misaligned else ()))
+            calibrated = {*self.thresholds, *(name for rule in self.rules for name in rule.outputs)}
             raise ValueError(
-                f"nothing decides this: expected the {heatmap} map or the {score} score and its threshold, "
-                f"but there is {there}, and thresholds are of {', '.join(self.thresholds) or 'nothing'}. Ask "
-                "for that output, and use a model with calibrated thresholds (launch.export)."
+                f"Nothing decides {verdict}: it needs one of {', '.join(OUTPUTS_OF[verdict])}, but the "
+                f"outputs are {', '.join(predicted) or 'none'}, and the model is calibrated for "
+                f"{', '.join(sorted(calibrated)) or 'none'}. Ask for one of these outputs, with a model that "
+                "is calibrated for it (launch.export, CALIBRATE_ON)."
             )
-        if name == heatmap:
-            return bool(self.heatmaps[name].max() >= self.thresholds[name])
-        return self.scores[name] < self.thresholds[name]
+        return finding.verdict
 
     def _get(self, field: str, name: str):
         values = getattr(self, field)

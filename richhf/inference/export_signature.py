@@ -125,7 +125,7 @@ def write_signature(folder: Path, native: NativeModel, file_format: str, **more:
             for name in (
                 *("variant", "image_size", "prompt_length", "see_prompt", "prompt_form"),
                 *("keyword_length", "eos_id"),
-                *("thresholds", "provenance"),
+                *("demonstration", "thresholds", "rules", "calibration", "provenance"),
             )
         },
         **more,

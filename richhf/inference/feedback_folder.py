@@ -41,7 +41,7 @@ from richhf.inference.known_feedback import MAPS, TABLE, Plan, make_plan, map_co
 from richhf.inference.manifest import claim_folder
 from richhf.inference.pictures import MAX_PIXELS, decode_image, quiet_decoding
 from richhf.inference.predictions import asked_outputs
-from richhf.inference.shards import JSONL, SUMMARY, Row, ShardWriter
+from richhf.inference.shards import JSONL, SUMMARY, Row, ShardWriter, finding_column
 
 PAGE, OVERLAYS = "index.html", "overlays"
 _FORMAT = 2
@@ -67,6 +67,7 @@ def write_feedback(
     page_images: int = 500,
     strict: bool = False,
     model: str = "",
+    demonstration: str = "",
     stage: Stage = _unseen,
     note: Callable[[str], Any] = lambda text: None,
 ) -> dict[str, Any]:
@@ -84,6 +85,7 @@ def write_feedback(
         page_images: how many images the page shows at most.
         strict: raise at the first input that cannot be used.
         model: the model's name, for the page.
+        demonstration: why the model is a demonstration only, for the page; empty: it is not one.
         stage: called with a name and a number of steps; gives a context with what to call with the number of
             steps that were done. Names are `predict`, in inputs, and `maps and page`, in images.
         note: called with a line about what was kept, added, changed and removed.
@@ -98,8 +100,7 @@ def write_feedback(
     folder, names = Path(out), asked_outputs(outputs)
     settings = {"outputs": names, "map_formats": map_formats}
     claim_folder(folder, {"format": _FORMAT, "settings": settings, "model": dict(identity)})
-    verdicts = bool({*SCORES, *HEATMAPS} & {*names})
-    columns = ShardWriter(folder, 0, 1, names, JSONL, map_formats, verdicts, fingerprints=("",)).columns()
+    columns = ShardWriter(folder, 0, 1, names, JSONL, map_formats, True, fingerprints=("",)).columns()
     plan = make_plan(folder, inputs, columns)
     if strict:
         _raise_first_failure(plan)
@@ -108,7 +109,7 @@ def write_feedback(
     marks, stems = ([values[index] for index in plan.todo] for values in (plan.fingerprints, plan.stems))
     size = max(batch_size, 1)
     writer = ShardWriter(
-        *(folder, len(todo), size, names, JSONL, map_formats, verdicts, plan.tag),
+        *(folder, len(todo), size, names, JSONL, map_formats, True, plan.tag),
         stems=stems,
         fingerprints=marks,
     )
@@ -131,6 +132,7 @@ def write_feedback(
             outputs=names,
             facts=f"{done:,} of {summary['inputs']:,} images; all values are in {TABLE}.{more}",
             rows=rows,
+            demonstration=demonstration,
             extra={"model": model, "outputs": ", ".join(outputs)},
         )
     return summary
@@ -240,8 +242,9 @@ def _examples(
         advance(1)
         if shown < most:
             shown += 1
-            verdicts = {name: row.get(name) for name in VERDICTS}
-            yield GalleryExample(image, None, feedback, note=row["id"], verdicts=verdicts)
+            verdicts = {name: row[name] for name in VERDICTS}
+            reasons = {name: tuple(row[finding_column(name, "reasons")] or ()) for name in VERDICTS}
+            yield GalleryExample(image, None, feedback, note=row["id"], verdicts=verdicts, reasons=reasons)
 
 
 @contextlib.contextmanager

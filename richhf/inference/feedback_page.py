@@ -36,6 +36,7 @@ def write_feedback_page(
     rows: Sequence[Mapping[str, Any]],
     title: str = "Feedback",
     facts: str = "",
+    demonstration: str = "",
     extra: Mapping[str, object] | None = None,
 ) -> pathlib.Path:
     """Writes the page.
@@ -48,6 +49,7 @@ def write_feedback_page(
             list of inputs without feedback.
         title: the page's headline.
         facts: a line under it.
+        demonstration: why the model is a demonstration only; empty: it is not one.
         extra: how this was made, by title.
 
     Returns:
@@ -77,6 +79,8 @@ def write_feedback_page(
         )
         main += f'<section class="part"><h2>How this was made</h2><dl>{facts_made}</dl></section>'
     header = f'<p class="facts">{html.escape(facts)}</p>' if facts else ""
+    if demonstration:
+        header += f'<p class="demonstration">This model is a demonstration: {html.escape(demonstration)}</p>'
     body = f"<main>{main}</main>{csv_data(rows, outputs)}"
     with atomic_path(path) as temporary:
         page = html_page(title, header, body, script="feedback_page.js")

@@ -9,7 +9,7 @@ from jaxtyping import UInt8
 from PIL import Image
 
 from richhf.feedback import HEATMAPS, SCORES, Difference, Feedback, open_image
-from richhf.feedback.notebook import found_text
+from richhf.feedback.notebook import found_text, reasons_text
 from richhf.inference.drawing import backdrop_uri, layer_uri, number, percent, picture_uri
 
 HEADINGS = {
@@ -31,6 +31,7 @@ class GalleryExample:
       label: the group it is shown in: 'random', 'best', 'worst' or any other name.
       note: a short remark, such as the file's name.
       verdicts: the model's by name, None where nothing decided.
+      reasons: by verdict, why.
     """
 
     image: Image.Image | UInt8[np.ndarray, "h w 3"]
@@ -39,6 +40,7 @@ class GalleryExample:
     label: str = ""
     note: str = ""
     verdicts: Mapping[str, bool | None] = dataclasses.field(default_factory=dict)
+    reasons: Mapping[str, Sequence[str]] = dataclasses.field(default_factory=dict)
 
 
 def groups(examples: Sequence[GalleryExample]) -> dict[str, list[GalleryExample]]:
@@ -83,12 +85,14 @@ def example_card(example: GalleryExample) -> str:
             panels.append(f'<div class="pair {name}" role="group" aria-label="{name} map">{stages}</div>')
     bars = "".join(_score(name, truth, predicted) for name in SCORES if name in predicted.scores)
     found = html.escape(found_text(example.verdicts))
+    why = "".join(f"<li>{html.escape(line)}</li>" for line in _reasons(example))
     return (
         f'<article class="example"{_order(predicted, difference)}{_found(example.verdicts)}>'
         f'<header><p class="prompt">{marked_prompt(predicted, truth)}</p>{note}</header>'
         f'<div class="panels" style="--backdrop:url({backdrop_uri(image)});'
         f'--shape:{image.width}/{image.height}">{"".join(panels)}</div>'
-        f'<div class="scores">{bars}</div>{found and f"<p class=found>{found}</p>"}</article>'
+        f'<div class="scores">{bars}</div>{found and f"<p class=found>{found}</p>"}'
+        f"{why and f'<ul class=why>{why}</ul>'}</article>"
     )
 
 
@@ -154,6 +158,17 @@ def _order(predicted: Feedback, difference: Difference | None) -> str:
             "words": len(difference.misses) + len(difference.false_alarms),
         }
     return "".join(f' data-{key}="{value:.5f}"' for key, value in keys.items())
+
+
+def _reasons(example: GalleryExample) -> list[str]:
+    """A line for each verdict that has reasons."""
+    return reasons_text(
+        {
+            name: {"verdict": example.verdicts.get(name), "reasons": reasons}
+            for name, reasons in example.reasons.items()
+            if reasons
+        }
+    )
 
 
 def _found(verdicts: Mapping[str, bool | None]) -> str:

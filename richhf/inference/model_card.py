@@ -1,12 +1,31 @@
 """The model card of a native folder: what the model is, what it was made from, how to use it."""
 
 import json
+from collections.abc import Mapping
+from typing import Any
 
 from richhf.models.parameters import parameter_counts
-from richhf.pretrained.native import NativeModel
+from richhf.pretrained.native import NativeModel, Settings
 
 METRICS = "metrics"
 """Where provenance keeps the tables of an evaluation, Markdown."""
+
+_RATES = ("precision", "recall", "false_positive_rate", "false_negative_rate")
+_UNFLAGGED = "found_without_flagged_word"
+_RECORDED = ("balance", "truth", "examples", "held_out", "intervals")
+_VERDICTS = """\
+`has_artifact` and `has_misalignment` combine all outputs that were asked for, by logistic regressions with
+weights of 0 or more. A flagged word is a misalignment by itself. `Feedback.findings` has the reasons.
+
+- balance: {balance}
+- truth: {truth}
+- calibrated on {examples} examples; error rates on: {held_out}
+- intervals: {intervals}; false positives and negatives are shares of the faultless and of the faulty
+- thresholds of single outputs, which explain a verdict: {thresholds}
+
+| verdict | from | faulty | precision | recall | false positives | false negatives | without a flagged word |
+|---|---|---:|---:|---:|---:|---:|---:|
+{rows}"""
 
 _TEXT = """\
 # A Rich Human Feedback model
@@ -34,10 +53,14 @@ feedback = richhf.load("THIS FOLDER")("image.png", "the prompt")[0]
 
 {metrics}
 
+## Verdicts
+
+{verdicts}
+
 ## Limits
 
-It repeats what its annotators saw and how they judged; on images unlike those of its training data it may be
-wrong without a sign. Scores are not comparable between models.
+{demonstration}It repeats what its annotators saw and how they judged; on images unlike those of its training
+data it may be wrong without a sign. Scores are not comparable between models.
 """
 
 
@@ -46,15 +69,14 @@ def model_card(native: NativeModel) -> str:
     config, settings = native.model.config, native.settings
     counts = parameter_counts({"params": dict(native.params)})
     provenance = dict(settings.provenance)
-    metrics = provenance.pop(METRICS, None)
-    thresholds = ", ".join(f"{name} {value:.3g}" for name, value in settings.thresholds.items())
+    metrics, demonstration = provenance.pop(METRICS, None), settings.demonstration
     rows = {
         "variant": config.variant,
         "image": f"{config.vit.image_size} px square; others are fitted to it",
         "prompt": f"up to {settings.prompt_length} tokens" if settings.see_prompt else "not seen in training",
         "keywords": f"up to {native.model.keyword_length} tokens",
         "parameters": ", ".join(f"{part} {count:,}" for part, count in counts.items()),
-        "thresholds": thresholds or "not calibrated",
+        "verdicts": "calibrated" if settings.rules or settings.thresholds else "not calibrated",
     }
     listed = [f"- {name}: {_shown(value)}" for name, value in provenance.items()]
     return _TEXT.format(
@@ -63,7 +85,36 @@ def model_card(native: NativeModel) -> str:
         table="\n".join(f"| {name} | {value} |" for name, value in rows.items()),
         provenance="\n".join(listed) or "Not recorded.",
         metrics=metrics or "Not recorded: evaluate it with launch.eval.",
+        verdicts=verdict_tables(settings),
+        demonstration=f"This model is a demonstration: {demonstration}\n" if demonstration else "",
     )
+
+
+def verdict_tables(settings: Settings) -> str:
+    """Returns how verdicts are calibrated and their error rates on held-out examples, Markdown."""
+    calibration, single = settings.calibration, settings.thresholds
+    thresholds = ", ".join(f"{name} {value:.3g}" for name, value in single.items())
+    if not calibration:
+        return f"One output decides, by its threshold: {thresholds}." if single else "Not calibrated."
+    rows = [_verdict_row(rates) for rates in calibration.get("error_rates", [])]
+    return _VERDICTS.format(
+        thresholds=thresholds,
+        rows="\n".join(rows),
+        **{name: calibration.get(name, "not recorded") for name in _RECORDED},
+    )
+
+
+def _verdict_row(rates: Mapping[str, Any]) -> str:
+    cells = [
+        f"`{rates['verdict']}`",
+        " + ".join(rates["outputs"]),
+        f"{rates['faulty']} of {rates['examples']}",
+    ]
+    for name in _RATES:
+        value = rates.get(name)
+        cells.append("-" if value is None else "{:.3f} ({:.3f} to {:.3f})".format(*value))
+    cells.append(f"{rates['found_without_flagged_word']} of {rates['found']}" if _UNFLAGGED in rates else "-")
+    return f"| {' | '.join(cells)} |"
 
 
 def _shown(value: object) -> str:

@@ -8,7 +8,7 @@ import numpy as np
 from richhf.data.targets import TargetVocabulary, read_flags
 from richhf.data.words import split_words
 from richhf.evaluation.heatmaps import resize_maps
-from richhf.feedback import HEATMAPS, KEYWORDS, OUTPUTS, SCORES, Feedback
+from richhf.feedback import HEATMAPS, KEYWORDS, OUTPUTS, SCORES, Feedback, Rule
 from richhf.inference.encoder import Example
 from richhf.models.choices import check_choice
 from richhf.models.rahf import order_outputs
@@ -52,6 +52,7 @@ def read_prediction(
     vocabulary: TargetVocabulary,
     outputs: Sequence[str] = OUTPUTS,
     thresholds: Mapping[str, float] | None = None,
+    rules: Sequence[Rule] = (),
 ) -> Feedback:
     """The feedback in one row of a batch.
 
@@ -63,6 +64,7 @@ def read_prediction(
       vocabulary: the model's, which reads its keywords (`richhf.data.targets`).
       outputs: the model's outputs that were asked for.
       thresholds: the model's, see `Feedback`.
+      rules: likewise.
 
     Raises:
       ValueError: a value is not a number in [0, 1].
@@ -92,6 +94,7 @@ def read_prediction(
         image_size=example.image_size,
         keywords_text=text,
         thresholds=thresholds or {},
+        rules=tuple(rules),
     )
 
 

@@ -10,7 +10,7 @@ from jaxtyping import Int32
 
 from richhf.data.prepare.images import UnusableImage
 from richhf.data.targets import KeywordTarget
-from richhf.feedback import KEYWORDS, SCORES, Feedback, ImageLike
+from richhf.feedback import KEYWORDS, OUTPUTS, SCORES, Feedback, ImageLike
 from richhf.inference.computation import Computation
 from richhf.inference.confidence import confidences_of, word_choices
 from richhf.inference.encoder import Encoder, Example, stack_examples
@@ -55,6 +55,19 @@ class Predictor:
             task_strings=self.settings.task_strings,
         )
         self._computation = Computation(self.model)
+
+    def __repr__(self) -> str:
+        """Names the model, its size, its image and its outputs, and says if it is a demonstration."""
+        name = self.settings.provenance.get("name") or self.settings.provenance.get("run") or "unnamed"
+        side = self.model.config.vit.image_size
+        count = sum(leaf.size for leaf in jax.tree.leaves(self.params))
+        parts = [
+            f"{name!r}, RAHF {self.model.config.variant}, {count:,} parameters, images {side} x {side}",
+            f"outputs {', '.join(OUTPUTS)}",
+        ]
+        if self.settings.demonstration:
+            parts.append(f"a demonstration: {self.settings.demonstration}")
+        return f"Predictor({'; '.join(parts)})"
 
     def __call__(
         self,
@@ -128,9 +141,9 @@ class Predictor:
         features = stack_examples(examples, _bucket(len(examples), batch_size))
         prediction, memory = self._computation.predict(self.params, features, outputs=names, beams=beams)
         arrays = {name: np.asarray(values) for name, values in prediction.items()}
-        vocabulary, thresholds = self.encoder.vocabulary, self.settings.thresholds
+        vocabulary, settings = self.encoder.vocabulary, self.settings
         found = [
-            read_prediction(arrays, row, one, vocabulary, names, thresholds)
+            read_prediction(arrays, row, one, vocabulary, names, settings.thresholds, settings.rules)
             for row, one in enumerate(examples)
         ]
         if KEYWORDS not in names:
@@ -150,7 +163,8 @@ class Predictor:
     def identity(self) -> dict[str, Any]:
         """What says which model this is, as JSON values by name: all of it that changes what is predicted."""
         description = describe_model(self.model, self.settings)
-        del description["provenance"]
+        for name in ("provenance", "calibration", "demonstration"):
+            del description[name]
         checksums = {"weights": weights_digest(self.params), "vocabulary": self.encoder.vocabulary.digest}
         return description | {"sha256": checksums}
 

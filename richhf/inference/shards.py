@@ -24,12 +24,14 @@ Two jobs may write the same shard; each does so in a folder of its own, and the 
 | `keywords` | string | the model's text: the prompt with `_0` after each misaligned word |
 | `misaligned` | list of bool | for each word, whether the image does not show it |
 | `word_confidences` | list of float32 | for each word, how likely that is; null: unknown, or not asked for |
-| `has_artifact`, `has_misalignment` | bool | by the model's thresholds; null where it has none that decides |
+| `has_artifact`, `has_misalignment` | bool | verdicts (`Feedback.findings`); null where nothing decides |
+| `artifact_probability`, `misalignment_probability` | float32 | of the verdicts; null without rules |
+| `artifact_reasons`, `misalignment_reasons` | list of string | of the verdicts |
 | `fingerprint` | string | checksum of the input; `richhf predict` alone writes it |
 | `error_kind`, `error` | string | null where there is feedback; else all outputs are null |
 
-Columns of outputs that were not asked for are absent. Verdicts are what `richhf predict` writes where scores
-or heatmaps were asked for; `launch.infer` has no thresholds, and no such columns.
+Columns of outputs that were not asked for are absent. `richhf predict` writes verdicts with probabilities and
+reasons; `launch.infer` has no calibration, and no such columns.
 """
 
 import contextlib
@@ -70,7 +72,7 @@ class ShardWriter:
       kinds: kinds of outputs, of `KINDS`, or names of single ones.
       format: of tables, of FORMATS.
       map_formats: of MAP_FORMATS.
-      verdicts: whether rows have `has_artifact` and `has_misalignment`.
+      verdicts: whether rows have `has_artifact` and `has_misalignment`, and their probabilities and reasons.
       tag: in the names of shards, where a folder holds those of several lists of inputs.
       stems: names of each input's maps; absent: its index in eight digits.
       fingerprints: of each input (`inputs.fingerprint`), for a column of that name; absent: no such column.
@@ -131,6 +133,8 @@ class ShardWriter:
             columns |= {KEYWORDS: "string", "misaligned": "bools", "word_confidences": "floats"}
         if self.verdicts:
             columns |= dict.fromkeys(VERDICTS, "bool_")
+            for end, kind in (("probability", "float32"), ("reasons", "strings")):
+                columns |= {finding_column(name, end): kind for name in VERDICTS}
         if self.fingerprints:
             columns["fingerprint"] = "string"
         return columns | {"error_kind": "string", "error": "string"}
@@ -160,6 +164,9 @@ class ShardWriter:
             row["word_confidences"] = list(feedback.word_confidences) or None
         if self.verdicts:
             row |= feedback.verdicts
+            for name, finding in feedback.findings.items():
+                row[finding_column(name, "probability")] = finding.probability
+                row[finding_column(name, "reasons")] = list(finding.reasons)
         return row
 
     def finish(self, shard: int, rows: Sequence[Row]) -> None:
@@ -246,6 +253,11 @@ def _read_table(path: Path, columns: list[str] | None = None) -> Iterator[Row]:
         return
     with path.open(encoding="utf-8") as lines:
         yield from map(json.loads, lines)
+
+
+def finding_column(verdict: str, end: str) -> str:
+    """Returns the column of a verdict's `probability` or `reasons`."""
+    return f"{verdict.removeprefix('has_')}_{end}"
 
 
 def printable(text: str) -> str:

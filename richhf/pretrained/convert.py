@@ -243,6 +243,7 @@ def _beside_arrays(model: RichFeedbackModel, settings: Settings) -> str:
     """What is to be known of a model beside its arrays and their sizes, in words."""
     prompts = "" if settings.see_prompt else ", prompts not seen (see_prompt)"
     thresholds = f", thresholds of {', '.join(settings.thresholds)}" if settings.thresholds else ""
+    thresholds += f", {len(settings.rules)} rules of verdicts" if settings.rules else ""
     lengths = f"prompts of {settings.prompt_length} tokens, keywords of {model.keyword_length}"
     return f"{lengths}, prompt form {settings.prompt_form!r}{prompts}{thresholds}"
 

@@ -1,7 +1,7 @@
 """The native model folder: all that a prediction needs, in open formats, to be read without training's tools.
 
     FOLDER/
-      config.json          sizes of the network, lengths, thresholds, provenance, checksums; written last
+      config.json          sizes of the network, lengths, rules, provenance, checksums; written last
       model.safetensors    parameters by path (`t5/encoder/layers_0/...`), the layers of a stack one by one
       vocabulary.model     SentencePiece
       README.md            the model card
@@ -25,7 +25,7 @@ from flax.core import meta
 
 from richhf.atomic import atomic_path
 from richhf.data.prompts import PLAIN, TASK_STRINGS, check_prompt_form
-from richhf.feedback import HEATMAPS, SCORES
+from richhf.feedback import HEATMAPS, SCORES, Rule
 from richhf.models.choices import check_choice
 from richhf.models.model import RichFeedbackModel
 from richhf.models.rahf import RAHFConfig
@@ -52,8 +52,13 @@ class Settings:
     Attributes:
         prompt_length: tokens of a prompt row; longer prompts are cut.
         see_prompt: False for a model that was trained without prompts.
-        thresholds: where a prediction counts as a finding, by name of a map (its peak, from there on) or of a
-            score (below); see `richhf.inference.thresholds`. Empty: not calibrated.
+        thresholds: where a single output speaks for a fault, by name of a map (its peak, from there on) or of
+            a score (below); see `richhf.inference.thresholds`. Empty: not calibrated.
+        rules: how all that is predicted makes a verdict. Empty with thresholds, as older versions wrote it:
+            the threshold of one output decides.
+        calibration: how thresholds and rules were found, and their error rates; any JSON values by name.
+        demonstration: why the model is a demonstration only, one sentence that people are shown; empty: it is
+            not one.
         provenance: where the model comes from, any JSON values by name.
         prompt_form: how prompts are written before they become tokens, of `richhf.data.prompts.PROMPT_FORMS`.
         task_strings: what stands before the prompt to ask for each output (`augmented_prompt` alone); None:
@@ -63,6 +68,9 @@ class Settings:
     prompt_length: int
     see_prompt: bool = True
     thresholds: Mapping[str, float] = dataclasses.field(default_factory=dict)
+    rules: tuple[Rule, ...] = ()
+    calibration: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+    demonstration: str = ""
     provenance: Mapping[str, Any] = dataclasses.field(default_factory=dict)
     prompt_form: str = PLAIN
     task_strings: Mapping[str, str] | None = None
@@ -192,7 +200,10 @@ def describe_model(model: RichFeedbackModel, settings: Settings) -> dict[str, An
         "task_strings": dict(settings.task_strings or TASK_STRINGS),
         "keyword_length": model.keyword_length,
         "eos_id": model.eos_id,
+        "demonstration": settings.demonstration,
         "thresholds": dict(settings.thresholds),
+        "rules": [rule.to_dict() for rule in settings.rules],
+        "calibration": dict(settings.calibration),
         "provenance": dict(settings.provenance),
         "model": network,
     }
@@ -247,16 +258,31 @@ def read_description(config: Any, path: str | os.PathLike) -> tuple[RichFeedback
         check_choice(f"{path}: a threshold's name", name, (*HEATMAPS, *SCORES))
         if type(value) not in (int, float) or not 0 <= value <= 1:
             raise ValueError(f"{path}: the threshold of {name} is {value!r:.60}; expected 0 to 1.")
+    demonstration = config.get("demonstration", "")
+    if not isinstance(demonstration, str):
+        raise ValueError(f"{path}: demonstration is {demonstration!r:.60}; expected a sentence.")
     settings = Settings(
         prompt_length=config["prompt_length"],
         see_prompt=config["see_prompt"],
         thresholds=thresholds,
+        rules=_rules(config.get("rules", []), path),
+        calibration=_mapping({"calibration": {}, **config}, "calibration", path),
+        demonstration=" ".join(demonstration.split()),
         provenance=_mapping(config, "provenance", path),
         prompt_form=form,
         task_strings=None if strings == TASK_STRINGS else strings,
     )
     lengths = {name: config[name] for name in ("keyword_length", "eos_id")}
     return RichFeedbackModel(config=network, **lengths), settings
+
+
+def _rules(values: Any, path: str | os.PathLike) -> tuple[Rule, ...]:
+    if not isinstance(values, list):
+        raise ValueError(f"{path}: rules is {values!r:.60}; expected a list.")
+    try:
+        return tuple(Rule.from_dict(value) for value in values)
+    except ValueError as error:
+        raise ValueError(f"{path}: {error}") from error
 
 
 def parameter_shapes(config: RAHFConfig) -> dict[str, tuple[int, ...]]:

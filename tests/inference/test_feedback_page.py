@@ -35,9 +35,16 @@ def page(tmp_path):
             )
             image = Image.fromarray(rng.integers(0, 256, (24, 32, 3), dtype=np.uint8))
             verdicts = {"has_artifact": i > 0, "has_misalignment": i > 1}
-            yield GalleryExample(image, None, feedback, note=name, verdicts=verdicts)
+            reasons = {"has_artifact": ["the score is < 0.5"], "has_misalignment": ["no <b>", "nothing else"]}
+            yield GalleryExample(image, None, feedback, note=name, verdicts=verdicts, reasons=reasons)
 
-    return write_feedback_page(tmp_path / "index.html", examples(), outputs=OUTPUTS, rows=table())
+    return write_feedback_page(
+        tmp_path / "index.html",
+        examples(),
+        outputs=OUTPUTS,
+        rows=table(),
+        demonstration="no <photos>.",
+    )
 
 
 PROMPTS = ['=HYPERLINK("x"), 1', "日本 <b>red</b>;\ncat", "-1+1", "a cat"]
@@ -64,6 +71,11 @@ def test_the_page_needs_nothing_else_and_escapes_what_it_is_given(page):
     assert text.count('title="not covered by the feedback">number</span>') == 1
     found = ["Found: nothing", "Found: artifact", "Found: artifact, misalignment"]
     assert re.findall(r"<p class=found>([^<]*)</p>", text) == found
+    assert '<p class="demonstration">This model is a demonstration: no &lt;photos&gt;.</p>' in text
+    why = "<li>{}rtifact: the score is &lt; 0.5.</li><li>{}isalignment: no &lt;b&gt;; nothing else.</li>"
+    assert re.findall("<ul class=why>(.*?)</ul>", text) == [
+        why.format(*starts) for starts in (("No a", "No m"), ("A", "No m"), ("A", "M"))
+    ]
     assert not re.search(r"(src|href)=\"(?!data:|#)", text)
 
 

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from richhf.feedback import HEATMAPS, SCORES
+from richhf.feedback import HEATMAPS, OUTPUTS, SCORES, Rule
 from richhf.inference.encoder import stack_examples
 from richhf.inference.given import check_count
 from richhf.inference.predictions import asked_outputs
@@ -293,6 +293,33 @@ def test_a_cpu_computes_in_float32_whatever_the_model_does(native, images, alone
     assert_same(predictor(images[0], PROMPTS[0])[0], alone[0])
 
 
+def test_repr_names_the_model_its_size_and_outputs_and_says_that_it_is_a_demonstration(native, predictor):
+    text, count = repr(predictor), sum(leaf.size for leaf in jax.tree.leaves(native.params))
+    assert "\n" not in text
+    assert text.startswith(f"Predictor('unnamed', RAHF multi_head, {count:,} parameters")
+    for part in ("images 8 x 8", *OUTPUTS):
+        assert part in text
+    assert "demonstration" not in text
+    settings = dataclasses.replace(
+        native.settings, provenance={"name": "small"}, demonstration="do not use it."
+    )
+    shown = repr(Predictor(dataclasses.replace(native, settings=settings)))
+    assert shown.startswith("Predictor('small', ")
+    assert shown.endswith("; a demonstration: do not use it.)")
+
+
+RULE = Rule("has_artifact", {"plausibility": 4.0}, -2.0, 0.5)
+
+
+def test_the_rules_of_the_model_decide(native, images, alone):
+    settings = dataclasses.replace(native.settings, rules=(RULE,))
+    found = Predictor(dataclasses.replace(native, settings=settings))(images, PROMPTS)
+    for one, before in zip(found, alone, strict=True):
+        assert one.findings["has_artifact"].probability == pytest.approx(
+            1 / (1 + np.exp(2.0 - 4.0 * (1 - before.scores["plausibility"]))), abs=1e-4
+        )
+
+
 def test_all_that_changes_a_prediction_is_part_of_the_identity(native):
     settings = [
         dataclasses.replace(native.settings, **changes)
@@ -300,6 +327,7 @@ def test_all_that_changes_a_prediction_is_part_of_the_identity(native):
             dict(prompt_length=23),
             dict(see_prompt=False),
             dict(thresholds={"implausibility": 0.25}),
+            dict(rules=(RULE,)),
         )
     ]
     model = dataclasses.replace(native.model, keyword_length=11)
@@ -311,5 +339,6 @@ def test_all_that_changes_a_prediction_is_part_of_the_identity(native):
     identities = [Predictor(one).identity for one in (native, *changed)]
     assert all(identities.count(one) == 1 for one in identities)
     assert json.loads(json.dumps(identities[0]))["sha256"].keys() == {"weights", "vocabulary"}
-    other = dataclasses.replace(native.settings, provenance={"run": "b"})
+    told = dict(provenance={"run": "b"}, calibration={"examples": 3}, demonstration="for tests.")
+    other = dataclasses.replace(native.settings, **told)
     assert Predictor(dataclasses.replace(native, settings=other)).identity == identities[0]

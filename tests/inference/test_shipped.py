@@ -2,14 +2,17 @@
 
 import numpy as np
 import pytest
+from PIL import Image, ImageDraw
 
 import richhf
 from richhf.data.records import read_records
 from richhf.data.synthetic import synthesize
 from richhf.data.words import mark_misaligned
 from richhf.evaluation import keyword_metrics, plcc
+from richhf.feedback import VERDICTS
+from richhf.feedback.findings import OUTPUTS_OF
 from richhf.inference.load import SHIPPED
-from richhf.inference.thresholds import calibrate_on_records
+from richhf.inference.thresholds import true_verdicts
 
 COUNT = 48
 SEED = 5  # not that of its training
@@ -68,9 +71,73 @@ def words(feedback):
     return zip(feedback.word_confidences, feedback.misaligned, strict=True)
 
 
-def test_its_findings_follow_the_annotators(records, predictions):
-    true = np.array([one.to_feedback().heatmaps["implausibility"].max() > 0 for one in records])
-    found = np.array([one.has_artifact for one in predictions])
-    assert (found == true).mean() > 0.8
-    thresholds = calibrate_on_records(richhf.load("synthetic-tiny"), records[:4])
-    assert set(thresholds) <= {"implausibility", "misalignment", "plausibility", "alignment"}
+def test_its_verdicts_follow_a_majority_of_the_annotators(records, predictions):
+    for verdict in VERDICTS:
+        true = np.array([true_verdicts(one.to_feedback())[verdict] for one in records])
+        found = np.array([one.verdicts[verdict] for one in predictions])
+        assert (found[true].mean() + (~found[~true]).mean()) / 2 > 0.75
+
+
+def test_its_verdicts_do_not_contradict_its_words(records, predictions):
+    unflagged = [one for one in predictions if one.has_misalignment and not any(one.misaligned)]
+    assert len(unflagged) <= COUNT // 10
+    for one in unflagged:
+        assert "no word is flagged" in one.findings["has_misalignment"].reasons
+    for one in predictions:
+        assert one.has_misalignment or not any(one.misaligned)
+    blank = richhf.load("synthetic-tiny")(Image.new("RGB", (64, 64), "white"), records[0].prompt)[0]
+    assert blank.has_misalignment
+    assert blank.findings["has_misalignment"].reasons
+
+
+def test_its_card_reports_error_rates_on_other_images_than_those_of_the_calibration():
+    settings = richhf.load("synthetic-tiny").settings
+    assert settings.calibration["held_out"] == "examples that were not used for calibration"
+    told = {(one["verdict"], *one["outputs"]): one for one in settings.calibration["error_rates"]}
+    assert len(told) == 3 + 7
+    for verdict in VERDICTS:
+        rates = told[verdict, *OUTPUTS_OF[verdict]]
+        assert rates["examples"] == 1000
+        for name in ("precision", "recall", "false_positive_rate", "false_negative_rate"):
+            share, low, high = rates[name]
+            assert low <= share <= high
+        assert max(rates["false_positive_rate"][0], rates["false_negative_rate"][0]) < 0.2
+    rates = told["has_misalignment", *OUTPUTS_OF["has_misalignment"]]
+    assert rates["found_without_flagged_word"] < 0.05 * rates["found"]
+
+
+def scene(background, *shapes, side=64):
+    image = Image.new("RGB", (side, side), background)
+    draw = ImageDraw.Draw(image)
+    for form, x, y, colour in shapes:
+        box = [side * value for value in (x - 0.17, y - 0.17, x + 0.17, y + 0.17)]
+        if form == "triangle":
+            draw.polygon([(side * x, box[1]), (box[2], box[3]), (box[0], box[3])], fill=colour)
+        else:
+            (draw.ellipse if form == "circle" else draw.rectangle)(box, fill=colour)
+    return image
+
+
+def test_it_finds_hand_made_scenes_of_shapes_plausible():
+    scenes = {
+        "a red circle on a white background": scene("white", ("circle", 0.5, 0.5, "red")),
+        "a red circle": scene("white", ("circle", 0.5, 0.5, "red"), side=256),
+        "a blue square on a grey background": scene("lightgray", ("square", 0.4, 0.5, "blue")),
+        "a yellow circle on a black background": scene("black", ("circle", 0.5, 0.5, "yellow"), side=200),
+        "a red circle left of a blue square": scene(
+            "white", ("circle", 0.27, 0.5, "red"), ("square", 0.73, 0.5, "blue")
+        ),
+        "a green triangle on a white background": scene("white", ("triangle", 0.5, 0.5, "green"), side=128),
+        "a white square on a blue background": scene("navy", ("square", 0.5, 0.5, "white")),
+    }
+    found = richhf.load("synthetic-tiny")(list(scenes.values()), list(scenes))
+    assert min(one.scores["plausibility"] for one in found) > 0.6
+    assert not any(one.has_artifact for one in found)
+    wrong = richhf.load("synthetic-tiny")(scenes["a red circle"], "a blue star on a black background")[0]
+    assert wrong.has_misalignment
+
+
+def test_it_says_that_it_is_a_demonstration():
+    assert "a demonstration: it was trained only on synthetic shapes" in repr(richhf.load("synthetic-tiny"))
+    card = (SHIPPED["synthetic-tiny"] / "README.md").read_text(encoding="utf-8")
+    assert "do not use it on photographs" in card

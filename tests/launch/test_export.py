@@ -7,6 +7,7 @@ import pytest
 import richhf
 from launch import export as launch_export
 from richhf.data.records import read_records, write_records
+from richhf.feedback import Rule
 from richhf.inference.export import FORMATS
 from richhf.inference.export_signature import random_inputs
 from richhf.pretrained.native import read_model
@@ -43,26 +44,39 @@ def test_a_run_becomes_a_calibrated_model_folder_and_that_another_format(
     made_run, export, data_dir, tmp_path, capsys
 ):
     made_run()
-    labelled = sorted(data_dir.glob("dev*.tfrecord*"))
-    assert export("native", f"--gin.CALIBRATE_ON={labelled[0]}") == 0
+    labelled = sorted(data_dir.glob("train*.tfrecord*"))
+    demonstration = "it was trained for one step."
+    flags = [f"--gin.CALIBRATE_ON={labelled[0]}", f"--gin.DEMONSTRATION={demonstration!r}"]
+    assert export("native", *flags) == 0
     printed = capsys.readouterr().out
-    assert "thresholds on 10 records: implausibility" in printed
+    assert "verdicts, calibrated on 40 records of train" in printed
+    assert "| `has_artifact` | implausibility + plausibility |" in printed
     assert "largest difference 0.0e+00" in printed
     predictor = richhf.load(tmp_path / "exported")
     thresholds = predictor.settings.thresholds
     assert 0 <= thresholds["implausibility"] <= 1
     assert predictor.settings.provenance["step"] == 1
-    assert "best F1 on 10 records of dev" in (tmp_path / "exported/README.md").read_text()
+    card = (tmp_path / "exported/README.md").read_text()
+    assert "calibrated on 40 examples; error rates on: 5-fold cross-validation" in card
+    assert f"This model is a demonstration: {demonstration}" in card
+    assert repr(predictor).endswith(f"a demonstration: {demonstration})")
+    calibration = predictor.settings.calibration
+    assert calibration["balance"] == "equal weight to the false positive rate and the false negative rate"
+    assert calibration["examples"] == 40
     record = next(iter(read_records(labelled)))
     feedback = predictor(record.decode_image(), record.prompt)[0]
-    found = feedback.heatmaps["implausibility"].max() >= thresholds["implausibility"]
-    assert feedback.has_artifact == found
+    finding = feedback.findings["has_artifact"]
+    rule = predictor.settings.rules[0]
+    assert rule.outputs == ("implausibility", "plausibility")
+    assert finding.verdict == (finding.probability >= rule.threshold)
 
     # The folder says all that the run's gin files said, and keeps its thresholds.
     again = ["--gin_file=gin/runs/export.gin", f"--gin.CHECKPOINT={tmp_path / 'exported'}"]
     again += ["--gin.FORMAT=stablehlo", f"--gin.EXPORT_DIR={tmp_path / 'other'}"]
     assert launch_export.main(again) == 0
-    assert json.loads((tmp_path / "other/signature.json").read_text())["thresholds"] == thresholds
+    signature = json.loads((tmp_path / "other/signature.json").read_text())
+    assert signature["thresholds"] == thresholds
+    assert [Rule.from_dict(rule) for rule in signature["rules"]] == list(predictor.settings.rules)
     native = read_model(tmp_path / "exported")
     inputs = random_inputs(native, 3)
     ours, theirs = (
@@ -96,7 +110,18 @@ def test_records_that_tell_nothing_calibrate_nothing(made_run, export, data_dir,
     marked = next(record for record in records if record.to_feedback().heatmaps["implausibility"].max() > 0)
     write_records(tmp_path / "one.tfrecord", [marked])
     assert export("native", f"--gin.CALIBRATE_ON={tmp_path / 'one.tfrecord'}") == 2
-    assert "no threshold can be calibrated on the 1 records of one.tfrecord" in capsys.readouterr().err
+    assert "Nothing can be calibrated on the 1 records of one.tfrecord" in capsys.readouterr().err
+
+
+def test_error_rates_can_be_measured_on_other_records(made_run, export, data_dir, tmp_path, capsys):
+    made_run()
+    (dev,), (test,) = (sorted(data_dir.glob(f"{split}*.tfrecord*"))[:1] for split in ("dev", "test"))
+    assert export("native", f"--gin.REPORT_ON={test}") == 2
+    assert "expected CALIBRATE_ON with it" in capsys.readouterr().err
+    assert export("native", f"--gin.CALIBRATE_ON={dev}", f"--gin.REPORT_ON={test}") == 0
+    calibration = richhf.load(tmp_path / "exported").settings.calibration
+    assert calibration["held_out"] == "examples that were not used for calibration"
+    assert (calibration["calibrated_on"], calibration["reported_on"]) == (dev.name, test.name)
 
 
 @pytest.mark.parametrize("module", ["onnx", "onnxruntime"])

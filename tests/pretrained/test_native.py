@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 from flax import traverse_util
 
+from richhf.feedback import Rule
 from richhf.models import (
     HeatmapHeadConfig,
     RAHFConfig,
@@ -45,6 +46,9 @@ SETTINGS = Settings(
     prompt_length=12,
     see_prompt=False,
     thresholds={"implausibility": 0.25},
+    rules=(Rule("has_artifact", {"implausibility peak": 1.5, "implausibility area": 0.0}, -0.5, 0.4),),
+    calibration={"examples": 7, "balance": "equal"},
+    demonstration="it has random weights.",
     provenance={"steps": 3, "data": ["a", "b"]},
 )
 
@@ -122,6 +126,14 @@ def test_how_a_model_is_computed_is_no_part_of_it(folder):
     assert describe_model(quick, settings) == describe_model(model, settings)
 
 
+def test_a_folder_from_before_rules_keeps_its_thresholds(folder):
+    config = json.loads((folder / "config.json").read_text())
+    for name in ("rules", "calibration", "demonstration"):
+        del config[name]
+    _, settings = read_description(config, "x")
+    assert settings == dataclasses.replace(SETTINGS, rules=(), calibration={}, demonstration="")
+
+
 def test_writing_again_replaces_the_model_and_leaves_other_files(make_model, make_vocabulary, folder):
     (folder / "notes.txt").write_text("mine")
     other = dataclasses.replace(make_model(), vocabulary=make_vocabulary("ab"))
@@ -183,6 +195,10 @@ def test_a_file_that_was_never_whole_is_named(folder):
         (dict(eos_id=2), "vocabulary.model ends texts with the id 1, the model with 2"),
         (dict(thresholds={"implausibility": 25}), "threshold of implausibility is 25"),
         (dict(thresholds={"implausible": 0.5}), "'implausible'; expected one of .*Did you mean 'implausib"),
+        (dict(rules={}), "rules is {}; expected a list"),
+        (dict(rules=[{"verdict": "has_artifact"}]), "expected an object with verdict, weights, bias"),
+        (dict(calibration=3), "calibration is 3; expected values by name"),
+        (dict(demonstration=True), "demonstration is True; expected a sentence"),
         (dict(sha256={}), "sha256 is of nothing; expected model.safetensors and vocabulary.model"),
         (dict(sha256={"vocabulary.model": ""}), "sha256 is of vocabulary.model; expected"),
         (dict(model={"vitt": {}}), "'vitt'.*Did you mean 'vit'"),

@@ -1,11 +1,13 @@
-"""The backgrounds: gradients with a few soft, large forms that never look like an artifact."""
+"""The backgrounds: one plain colour, or a gradient with a few soft, large forms that never look damaged."""
 
 import numpy as np
 from jaxtyping import Float
 
+from richhf.data.synthetic.concepts import BACKDROPS
+
 Plane = Float[np.ndarray, "h w"]
 
-# Mean colour of every background, for the contrast of objects against it.
+# Mean colour of every scenery, for the contrast of objects against it.
 TONES = {
     "night": (0.10, 0.12, 0.30),
     "snow": (0.86, 0.91, 0.96),
@@ -17,8 +19,25 @@ TONES = {
 
 
 def paint_background(name: str, x: Plane, y: Plane, phases: tuple[float, ...]) -> Float[np.ndarray, "h w 3"]:
-    """Float32 RGB of a background at points in [0, 1] (x to the right, y downwards); `phases` vary it."""
+    """Returns the float32 RGB of a background at points in [0, 1] (x to the right, y downwards).
+
+    Args:
+        name: a scenery (a key of `TONES`) or a plain colour (a key of `BACKDROPS`).
+        x: see above.
+        y: see above.
+        phases: numbers in [0, 1) that vary the background.
+    """
+    if name in BACKDROPS:
+        return np.tile(tone(name, phases), (*x.shape, 1))
     return _PAINTERS[name](x, y, phases)
+
+
+def tone(name: str, phases: tuple[float, ...]) -> Float[np.ndarray, "3"]:
+    """Returns the mean float32 RGB of a background."""
+    if name not in BACKDROPS:
+        return np.asarray(TONES[name], np.float32)
+    first, last = np.asarray(BACKDROPS[name], np.float32)
+    return first + np.float32(phases[0]) * (last - first)
 
 
 def _gradient(y, top, bottom):

@@ -17,6 +17,8 @@ COLOURS = {
     "pink": ("pink", "rosy"),
     "white": ("white", "pale"),
     "brown": ("brown", "chocolate"),
+    "black": ("black",),
+    "grey": ("grey", "gray"),
 }
 PALETTE = {
     "red": (0.86, 0.14, 0.15),
@@ -27,6 +29,21 @@ PALETTE = {
     "pink": (0.99, 0.51, 0.73),
     "white": (0.97, 0.97, 0.95),
     "brown": (0.50, 0.30, 0.14),
+    "black": (0.08, 0.08, 0.09),
+    "grey": (0.52, 0.52, 0.54),
+}
+# The same colours as drawing programs name them; flat objects lie between `PALETTE` and one of these.
+PURE = {
+    "red": ((1.0, 0.0, 0.0), (0.86, 0.08, 0.24)),
+    "yellow": ((1.0, 1.0, 0.0), (1.0, 0.84, 0.0)),
+    "green": ((0.0, 0.50, 0.0), (0.0, 1.0, 0.0)),
+    "blue": ((0.0, 0.0, 1.0), (0.25, 0.41, 0.88)),
+    "purple": ((0.50, 0.0, 0.50), (0.63, 0.13, 0.94)),
+    "pink": ((1.0, 0.75, 0.80), (1.0, 0.41, 0.71)),
+    "white": ((1.0, 1.0, 1.0), (0.94, 0.94, 0.92)),
+    "brown": ((0.65, 0.16, 0.16), (0.55, 0.27, 0.07)),
+    "black": ((0.0, 0.0, 0.0), (0.14, 0.14, 0.14)),
+    "grey": ((0.50, 0.50, 0.50), (0.66, 0.66, 0.66)),
 }
 
 SHAPES = {
@@ -56,6 +73,21 @@ BACKGROUNDS = {
     "sunset": ("sunset", "dusk"),
 }
 
+# Plain backgrounds: one colour, between two tones; how often each is drawn.
+BACKDROPS = {
+    "white": ((1.0, 1.0, 1.0), (0.93, 0.93, 0.91)),
+    "black": ((0.0, 0.0, 0.0), (0.12, 0.12, 0.13)),
+    "grey": ((0.35, 0.35, 0.36), (0.83, 0.83, 0.83)),
+    "red": ((0.72, 0.08, 0.10), (0.95, 0.30, 0.28)),
+    "yellow": ((0.98, 0.80, 0.10), (1.0, 1.0, 0.72)),
+    "green": ((0.0, 0.48, 0.12), (0.64, 0.90, 0.62)),
+    "blue": ((0.0, 0.05, 0.60), (0.66, 0.84, 0.95)),
+    "purple": ((0.38, 0.10, 0.58), (0.80, 0.65, 0.92)),
+    "pink": ((0.98, 0.48, 0.70), (1.0, 0.80, 0.86)),
+    "brown": ((0.38, 0.22, 0.09), (0.72, 0.55, 0.38)),
+}
+BACKDROP_SHARES = {"white": 0.36, "black": 0.16, "grey": 0.16}  # the other colours share the rest
+
 COUNTS = {1: ("one",), 2: ("two",), 3: ("three",), 4: ("four",)}
 COUNT_NOUNS = {1: ("single", "lone"), 2: ("pair", "couple"), 3: ("trio",), 4: ("quartet",)}
 RELATIONS = {
@@ -68,9 +100,10 @@ OPPOSITE = {"left": "right", "right": "left", "above": "below", "below": "above"
 EXCLUSIVES = ("only", "just")
 
 
-def rgb(colour: str) -> Float[np.ndarray, "3"]:
-    """The palette's float32 RGB in [0, 1] of a colour concept."""
-    return np.asarray(PALETTE[colour], np.float32)
+def rgb(colour: str, purity: float = 0.0, variant: int = 0) -> Float[np.ndarray, "3"]:
+    """Returns the float32 RGB in [0, 1] of a colour concept, from the palette's (purity 0) to a pure one."""
+    palette, pure = np.asarray(PALETTE[colour], np.float32), np.asarray(PURE[colour][variant], np.float32)
+    return palette + np.float32(purity) * (pure - palette)
 
 
 def lexicon() -> dict[str, dict[str, list[str]]]:

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from richhf.data.synthetic.concepts import (
+    BACKDROPS,
     BACKGROUNDS,
     COLOURS,
     COUNT_NOUNS,
@@ -28,6 +29,7 @@ Words = list[tuple[str, Claim | None]]
 PLAIN_NAME_SHARE = 0.7
 OPENINGS = ("a picture of", "a drawing of", "a painting of", "a photo of", "we see", "there is")
 PLACES = ("on a {} background", "against a {} backdrop", "with a {} background", "in front of a {} scene")
+PLAIN_PLACES = (*PLACES[:3], "in front of a {} background")
 JOINTS = (("and",), ("with",), ("plus",), ("together", "with"))
 
 
@@ -60,7 +62,7 @@ def mention_group(rng: np.random.Generator, group: Group, index: int, groups: in
     chances = {
         "shape": 1.0,
         "colour": 0.85,
-        "size": 0.5 * brevity,
+        "size": 0.5 * brevity if group.size in SIZES else 0.0,
         "texture": (0.2 if group.texture == "plain" else 0.75) * brevity,
         "count": 0.9 if group.count > 1 else 0.2 * brevity,
     }
@@ -83,8 +85,9 @@ def write_prompt(rng: np.random.Generator, scene: Scene, mentions: frozenset[Cla
 
     place: Words = []
     if ("background", None) in mentions:
-        word = _name(rng, BACKGROUNDS[scene.background])
-        for part in _pick(rng, PLACES).split():
+        plain = scene.background in BACKDROPS
+        word = _name(rng, COLOURS[scene.background] if plain else BACKGROUNDS[scene.background])
+        for part in _pick(rng, PLAIN_PLACES if plain else PLACES).split():
             place.append((word, ("background", None)) if part == "{}" else (part, None))
     if place and rng.random() < 0.25:
         place[-1] = (place[-1][0] + ",", place[-1][1])

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from richhf.data.synthetic.concepts import BACKGROUNDS, COLOURS, OPPOSITE, SHAPES, TEXTURES
+from richhf.data.synthetic.concepts import BACKDROPS, BACKGROUNDS, COLOURS, OPPOSITE, SHAPES, TEXTURES
 from richhf.data.synthetic.grammar import Claim, mention_group
 from richhf.data.synthetic.scene import RADII, Group, Item, Scene, free_place
 
@@ -117,7 +117,8 @@ def inject(
         scene = replace(said, relation=_other(rng, OPPOSITE, {shown.relation}))
         items = _items_of(shown, (0, 1))
     else:
-        scene = replace(said, background=_other(rng, BACKGROUNDS, {shown.background}))
+        alike = BACKDROPS if shown.background in BACKDROPS else BACKGROUNDS
+        scene = replace(said, background=_other(rng, alike, {shown.background}))
     fault = Misalignment(kind, frozenset({claim}), items)
     return replace(description, scene=scene, faults=(*description.faults, fault))
 

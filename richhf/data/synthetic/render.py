@@ -1,4 +1,4 @@
-"""Drawing a scene: distance fields sampled at twice the size and averaged, so that every edge is smooth."""
+"""Drawing a scene: distance fields sampled at twice the size, and averaged where edges are smooth."""
 
 from dataclasses import dataclass
 
@@ -6,9 +6,8 @@ import numpy as np
 from jaxtyping import Bool, Float, UInt8
 
 from richhf.data.synthetic.artifacts import FORMS, PATCHES, WARPS, Artifact, reform, spoil, warp
-from richhf.data.synthetic.backgrounds import TONES, paint_background
-from richhf.data.synthetic.concepts import rgb
-from richhf.data.synthetic.scene import Group, Item, Scene
+from richhf.data.synthetic.backgrounds import paint_background
+from richhf.data.synthetic.scene import Group, Item, Scene, Style, contrast
 from richhf.data.synthetic.shapes import shape_distance
 
 OUTLINE = 0.016
@@ -42,14 +41,15 @@ def render(scene: Scene, size: int, artifacts: tuple[Artifact, ...] = ()) -> Dra
     for index, (owner, item) in enumerate(scene.items):
         forms = [a for a in artifacts if a.kind in FORMS and a.item == index and a.partner < 0]
         box = _box(item, forms, artifacts, len(x))
-        distance = _draw(image[box], scene.groups[owner], item, forms, x[box], y[box], light)
+        group = scene.groups[owner]
+        distance = _draw(image[box], group, item, forms, x[box], y[box], light, scene.style)
         block = np.zeros(x.shape, bool)
         block[box] = distance < 0
         items[index] = block[1::2, 1::2]
     for artifact in artifacts:
         if artifact.kind == "melt" and artifact.partner >= 0:
             _melt_together(image, scene, artifact, x, y)
-    image = (image[::2, ::2] + image[1::2, ::2] + image[::2, 1::2] + image[1::2, 1::2]) * np.float32(0.25)
+    image = _reduced(image) if scene.style.smooth else image[1::2, 1::2]
     grey = image @ np.array([0.3, 0.59, 0.11], np.float32)
     image = image + np.float32(haze) * (0.45 * grey[..., None] + np.float32(0.55 * 0.62) - image)
     image = np.clip(image, 0, 1)
@@ -59,6 +59,11 @@ def render(scene: Scene, size: int, artifacts: tuple[Artifact, ...] = ()) -> Dra
     return Drawing((image * 255 + 0.5).astype(np.uint8), items)
 
 
+def _reduced(image: Float[np.ndarray, "h w 3"]) -> Float[np.ndarray, "h2 w2 3"]:
+    """Averages every two by two points."""
+    return (image[::2, ::2] + image[1::2, ::2] + image[::2, 1::2] + image[1::2, 1::2]) * np.float32(0.25)
+
+
 def hazy(scene: Scene) -> float:
     """How much of every colour the haze takes away, from a scene's clarity."""
     return HAZE * (1 - scene.clarity)
@@ -66,9 +71,7 @@ def hazy(scene: Scene) -> float:
 
 def local_contrast(scene: Scene) -> float:
     """Mean distance in RGB, 0 to about 1, of the groups' colours from the background's, before haze."""
-    tone = np.asarray(TONES[scene.background], np.float32)
-    weights = np.array([0.45, 0.75, 0.3], np.float32)
-    return float(np.mean([np.linalg.norm((rgb(group.colour) - tone) * weights) for group in scene.groups]))
+    return float(np.mean([contrast(group, scene.background, scene.phases) for group in scene.groups]))
 
 
 def sample_points(size: int) -> tuple[Plane, Plane]:
@@ -96,10 +99,10 @@ def _box(
     item: Item, forms: list[Artifact], artifacts: tuple[Artifact, ...], side: int
 ) -> tuple[slice, slice]:
     """The part of the image that an object, its shadow and what damage makes of it can touch."""
-    disks = [(item.x, item.y, item.radius * 1.2 + 0.05)]
+    disks = [(item.x, item.y, item.radius * 1.3 + 0.05)]
     disks += [(a.x, a.y, a.radius) for a in forms]
     for a in artifacts:
-        if a.kind in WARPS and np.hypot(a.x - item.x, a.y - item.y) < a.radius + item.radius * 1.2 + 0.05:
+        if a.kind in WARPS and np.hypot(a.x - item.x, a.y - item.y) < a.radius + item.radius * 1.3 + 0.05:
             disks.append((a.x, a.y, a.radius))
     boxes = [_square(*disk, side) for disk in disks]
     return (
@@ -112,28 +115,34 @@ def _field(group: Group, item: Item, x: Plane, y: Plane) -> tuple[Plane, Plane, 
     """Distance to an object's outline (fractions of the side) and the coordinates in its own frame."""
     cos, sin = np.float32(np.cos(item.angle)), np.float32(np.sin(item.angle))
     scale = np.float32(1 / item.radius)
-    dx, dy = (x - np.float32(item.x)) * scale, (y - np.float32(item.y)) * scale
+    stretch = np.float32(item.stretch)
+    dx, dy = (x - np.float32(item.x)) * scale / stretch, (y - np.float32(item.y)) * scale * stretch
     u, v = dx * cos + dy * sin, dy * cos - dx * sin
     return shape_distance(group.shape, u, v) * np.float32(item.radius), u, v
 
 
-def _draw(image, group: Group, item: Item, forms: list[Artifact], x: Plane, y: Plane, light) -> Plane:
-    """Draws one object with shadow, texture, shading and outline into `image`; returns its distance field."""
+def _draw(
+    image, group: Group, item: Item, forms: list[Artifact], x: Plane, y: Plane, light, style: Style
+) -> Plane:
+    """Draws one object, in the style asked for, into `image`; returns its distance field."""
     sharp = np.float32(64 * 3)
     offset = np.float32(0.018)
-    shadow, _, _ = _field(group, item, x - offset, y - offset * np.float32(1.4))
-    image *= (1 - np.float32(0.3) * np.clip(np.float32(0.5) - shadow * 25, 0, 1))[..., None]
+    if style.shadow:
+        shadow, _, _ = _field(group, item, x - offset, y - offset * np.float32(1.4))
+        image *= (1 - np.float32(0.3) * np.clip(np.float32(0.5) - shadow * 25, 0, 1))[..., None]
     distance, u, v = _field(group, item, x, y)
     for artifact in forms:
         distance = reform(artifact, distance, x, y)
-    base = np.clip(rgb(group.colour) * np.float32(1 + 0.06 * group.tint), 0, 1)
+    base = np.clip(group.rgb * np.float32(1 + 0.06 * group.tint), 0, 1)
     luma = float(base @ np.array([0.3, 0.59, 0.11], np.float32))
     ink = base * np.float32(0.45) if luma < 0.75 else base * np.float32(0.6)
     second = base + (np.float32(0.6) * (1 - base) if luma < 0.6 else np.float32(-0.42) * base)
     colour = base + pattern(group.texture, u, v)[..., None] * (second - base)
-    colour = colour * (1 - np.float32(0.13) * (u * light[0] + v * light[1]))[..., None]
-    edge = np.clip((distance + np.float32(OUTLINE)) * sharp + np.float32(0.5), 0, 1)[..., None]
-    colour += edge * (ink - colour)
+    if style.shading:
+        colour = colour * (1 - np.float32(0.13) * (u * light[0] + v * light[1]))[..., None]
+    if style.outline != "none":
+        edge = np.clip((distance + np.float32(OUTLINE)) * sharp + np.float32(0.5), 0, 1)[..., None]
+        colour = colour + edge * (ink * np.float32(style.outline == "ink") - colour)
     cover = np.clip(np.float32(0.5) - distance * sharp, 0, 1)[..., None]
     image += cover * (colour - image)
     return distance
@@ -169,5 +178,5 @@ def _melt_together(image, scene: Scene, artifact: Artifact, x: Plane, y: Plane) 
     inside = np.hypot(x - np.float32(artifact.x), y - np.float32(artifact.y)) < np.float32(artifact.radius)
     cover = np.where(inside, np.clip(np.float32(0.5) - bridge * 192, 0, 1), 0)[..., None]
     share = np.clip((first - second) / np.float32(0.1) + np.float32(0.5), 0, 1)[..., None]
-    colour = rgb(group.colour) + share * (rgb(other_group.colour) - rgb(group.colour))
+    colour = group.rgb + share * (other_group.rgb - group.rgb)
     image[box] += cover * (colour - image[box])

@@ -35,7 +35,7 @@ SHARD = 250
 SIZES = (32, 1024)
 PATCH = 8
 """Sides are multiples of it, as the patches of the models that train on the set need."""
-FORMAT = 2
+FORMAT = 3
 VOCABULARY, LEXICON, TRUTH = "vocabulary.model", "lexicon.json", "truth"
 
 

@@ -2,11 +2,13 @@ import dataclasses
 
 import numpy as np
 import pytest
+from PIL import Image, ImageDraw
 
 from richhf.data.synthetic.artifacts import KINDS, PATCHES, sample_artifact, sample_artifacts
 from richhf.data.synthetic.concepts import COLOURS, SHAPES, TEXTURES
 from richhf.data.synthetic.render import render
-from richhf.data.synthetic.scene import Group, Item, Scene, sample_scene
+from richhf.data.synthetic.sample import draw
+from richhf.data.synthetic.scene import Group, Item, Scene, Style, sample_scene
 
 
 def one_object(**changes):
@@ -73,6 +75,36 @@ def test_the_same_scene_at_twice_the_size_is_the_same_picture():
         small, large = render(scene, 64, artifacts).image, render(scene, 128, artifacts).image.astype(float)
         reduced = (large[::2, ::2] + large[1::2, ::2] + large[::2, 1::2] + large[1::2, 1::2]) / 4
         assert np.abs(reduced - small).mean() < 1.5
+
+
+def test_a_flat_scene_is_what_a_drawing_library_draws():
+    """A filled ellipse of PIL in front of one colour, without antialiasing."""
+    flat = Style(outline="none", shadow=False, shading=False, smooth=False)
+    scene = dataclasses.replace(one_object(purity=1.0), background="white", phases=(0.0,) * 4, style=flat)
+    image = Image.new("RGB", (64, 64), "white")
+    reach = 0.97 * 0.24 * 64
+    ImageDraw.Draw(image).ellipse((32 - reach, 32 - reach, 32 + reach, 32 + reach), fill="red")
+    drawn, expected = render(scene, 64).image, np.asarray(image)
+    difference = np.abs(drawn.astype(int) - expected).max(-1)
+    assert (difference > 0).mean() < 0.03
+    assert (difference > 60).mean() < 0.015
+    smooth = render(dataclasses.replace(scene, style=dataclasses.replace(flat, smooth=True)), 64).image
+    assert (np.abs(smooth.astype(int) - expected).max(-1) > 0).mean() > (difference > 0).mean()
+
+
+def test_artifacts_can_be_seen_in_flat_scenes():
+    clean = seen = 0
+    for index in range(200):
+        scene = sample_scene(np.random.default_rng([9, index]))
+        if scene.style == Style():
+            continue
+        faithful, damaged, artifacts, changed = draw(np.random.default_rng([10, index]), scene, 64)
+        assert len(artifacts) == len(changed)
+        assert all(mask.sum() >= 16 for mask in changed)
+        clean += not artifacts
+        seen += bool(artifacts)
+        assert (faithful.image != damaged.image).any() == bool(artifacts)
+    assert 0.03 < clean / (clean + seen) < 0.3
 
 
 def test_haze_lowers_contrast():

@@ -1,7 +1,8 @@
 import numpy as np
 import pytest
 
-from richhf.data.synthetic.scene import LAYOUTS, free_place, sample_scene
+from richhf.data.synthetic.concepts import BACKDROPS
+from richhf.data.synthetic.scene import LAYOUTS, LEAST_CONTRAST, Style, contrast, free_place, sample_scene
 
 SCENES = [sample_scene(np.random.default_rng([1, index])) for index in range(400)]
 
@@ -35,7 +36,7 @@ def test_relations_hold_clearly():
 def test_a_shape_names_its_group_and_size_words_are_true():
     for scene in SCENES:
         assert len({group.shape for group in scene.groups}) == len(scene.groups)
-        sizes = {size: [] for size in ("small", "big")}
+        sizes = {size: [] for size in ("small", "middle", "big")}
         for group in scene.groups:
             sizes[group.size] += [item.radius for item in group.items]
         if sizes["small"] and sizes["big"]:
@@ -44,6 +45,25 @@ def test_a_shape_names_its_group_and_size_words_are_true():
 
 def test_all_layouts_occur():
     assert {tuple(group.count for group in scene.groups) for scene in SCENES} == set(LAYOUTS)
+
+
+def test_a_good_share_of_scenes_is_plain_and_flat():
+    plain = [scene for scene in SCENES if scene.background in BACKDROPS]
+    flat = [scene for scene in plain if scene.style != Style()]
+    assert 0.25 < len(plain) / len(SCENES) < 0.43
+    assert 0.6 < len(flat) / len(plain) < 0.9
+    bare = [scene for scene in flat if scene.style.outline == "none" and not scene.style.shadow]
+    assert len(bare) > len(flat) / 2
+    assert any(not scene.style.smooth for scene in flat)
+    assert {"white", "black", "grey"} < {scene.background for scene in plain}
+    assert any(scene.style != Style() for scene in SCENES if scene.background not in BACKDROPS)
+
+
+def test_every_object_is_seen_before_its_background_without_an_outline():
+    for scene in SCENES:
+        for group in scene.groups:
+            assert group.colour != scene.background
+            assert contrast(group, scene.background, scene.phases) >= LEAST_CONTRAST
 
 
 @pytest.mark.parametrize("radius", [0.12, 0.22])

@@ -70,7 +70,7 @@ def test_info(made):
 
 
 def test_what_is_drawn_changes_only_with_the_format(made):
-    """Golden: the test split of `REQUEST` as format 2 drew it. Where it changes, raise FORMAT."""
+    """Golden: the test split of `REQUEST` as format 3 drew it. Where it changes, raise FORMAT."""
     out, _ = made
     records = read_records([out / "test-00000-of-00001.tfrecord"])
     drawn = [
@@ -82,26 +82,13 @@ def test_what_is_drawn_changes_only_with_the_format(made):
         for record in records
     ]
     near = functools.partial(pytest.approx, abs=1.0)
-    assert FORMAT == 2
+    assert FORMAT == 3
     assert drawn == [
-        (
-            "against a sunset backdrop, one brown_0 heart above a large plain blue star",
-            [6, 9, 6, 9],
-            near(144.9),
-        ),
-        (
-            "a painting of four yellow hearts with checks with a sea_0 background",
-            [2, 5, 4, 3],
-            near(96.0),
-        ),
-        ("there is a rosy_0 circle with a snow background", [8, 6, 5, 7], near(205.8)),
-        ("a painting of a big_0 dotted purple star", [9, 7, 3, 7], near(161.8)),
-        (
-            "we see a pink ring above_0 a single_0 square_0 in yellow_0 with checks_0 "
-            "with a desert background",
-            [3, 2, 9, 3],
-            near(180.2),
-        ),
+        ("a small white_0 triangle under_0 a striped pink circle", [4, 6, 3, 6], near(167.6)),
+        ("four big_0 spotted green squares with a yellow_0 background", [3, 5, 2, 2], near(191.7)),
+        ("a big striped star_0 in pink", [6, 6, 3, 6], near(167.7)),
+        ("a dotted_0 yellow box", [10, 8, 2, 7], near(200.7)),
+        ("a painting of a checkered black star with a night_0 background", [5, 6, 4, 4], near(166.9)),
     ]
 
 
