@@ -115,13 +115,13 @@ class KeywordTarget:
         if len(flags) != len(self.readable):
             raise LabelMismatch(self.prompt, len(self.readable), len(flags))
         marked = zip(self._ends, flags, self.readable, strict=True)
-        places = sorted(end for end, flag, readable in marked if flag and readable)
+        places = sorted(self._original_end(end) for end, flag, readable in marked if flag and readable)
         if not places:
             return [*self.segmentation.ids, self._vocabulary.eos_id]
-        text = self.segmentation.text
-        pieces = [text[start:end] for start, end in itertools.pairwise([0, *places])]
-        marked_text = "".join(piece + MISALIGNED_SUFFIX for piece in pieces) + text[places[-1] :]
-        return [*self._vocabulary.encode(marked_text), self._vocabulary.eos_id]
+        # In the prompt itself: normalising a normalised text may change it.
+        pieces = [self.prompt[start:end] for start, end in itertools.pairwise([0, *places])]
+        text = "".join(piece + MISALIGNED_SUFFIX for piece in pieces) + self.prompt[places[-1] :]
+        return [*self._vocabulary.encode(text), self._vocabulary.eos_id]
 
     def read(self, tokens: Sequence[int]) -> tuple[bool | None, ...]:
         """Reads the flags back from a target, or from what a model wrote in its place.
@@ -171,11 +171,25 @@ class KeywordTarget:
         end = sum(self.segmentation.lengths[:count])
         return next((word for word, stop in enumerate(self._ends) if stop > end), len(self._ends))
 
+    def _original_end(self, end: int) -> int:
+        """Returns where in the prompt the first `end` characters of the normalised text end."""
+        offsets = self.segmentation.offsets
+        return next((offset for offset in offsets[end:] if offset > offsets[end - 1]), offsets[-1])
+
     def _read_exact(self, copy: str, ended: bool) -> list[bool | None] | None:
         """Reads a copy without any slip, as far as it goes; None if it has one."""
+        # Where a mark may be that of a word or the next word itself, the other reading waits here.
+        waiting: list[tuple[int, int, list[bool | None]]] = [(0, 0, [None] * len(self.readable))]
+        while waiting:
+            flags = self._read_from(copy, ended, *waiting.pop(), waiting)
+            if flags is not None:
+                return flags
+        return None
+
+    def _read_from(
+        self, copy: str, ended: bool, i: int, j: int, flags: list[bool | None], waiting: list
+    ) -> list[bool | None] | None:
         text = self.segmentation.masked
-        flags: list[bool | None] = [None] * len(self.readable)
-        i = j = 0
         while True:
             if (word := self._word_ending.get(i)) is not None:
                 if copy.startswith(MISALIGNED_SUFFIX, j):
@@ -190,19 +204,26 @@ class KeywordTarget:
             if i == len(text) or copy[j] != text[i]:
                 return None
             j += 1
-            if text[i] == UNKNOWN:
-                i, passed = self._end_of_unknown(i, marked=copy.startswith(MISALIGNED_SUFFIX, j))
-                if passed is not None and (j < len(copy) or ended):
-                    flags[passed] = False
-            else:
+            if text[i] != UNKNOWN:
                 i += 1
+                continue
+            end, inner = self._end_of_unknown(i)
+            if inner is not None:
+                place, passed = inner
+                without = [False if index == passed else flag for index, flag in enumerate(flags)]
+                if copy.startswith(MISALIGNED_SUFFIX, j):
+                    waiting.append((end, j, without))
+                    end = place
+                elif ended or not MISALIGNED_SUFFIX.startswith(copy[j:]):
+                    flags = without
+            i = end
 
-    def _end_of_unknown(self, start: int, *, marked: bool) -> tuple[int, int | None]:
-        """Returns where an unknown token that starts at `start` ends, and a word that ends before that.
+    def _end_of_unknown(self, start: int) -> tuple[int, tuple[int, int] | None]:
+        """Returns where a run of unknown characters ends, and the end of a readable word inside it.
 
-        The token stands for the whole run of unknown characters, which may reach over delimiters that are
-        unknown too, unless a mark parts the run. The mark is that of the word that the run begins in: no
-        other word that ends in the run is readable.
+        One unknown token stands for the whole run, which may reach over delimiters that are unknown too,
+        unless a mark parts it. That can only be the mark of the word that the run begins in: no other word
+        that ends in the run is readable.
         """
         text, end = self.segmentation.masked, start
         while end < len(text) and text[end] == UNKNOWN:
@@ -210,7 +231,7 @@ class KeywordTarget:
         for place in range(start + 1, end):
             word = self._word_ending.get(place)
             if word is not None and self.readable[word]:
-                return (place, None) if marked else (end, word)
+                return end, (place, word)
         return end, None
 
     def _read_similar(self, copy: str, ended: bool) -> list[bool | None]:

@@ -13,6 +13,8 @@ from richhf.feedback import MISALIGNED_SUFFIX
 
 SIMILAR = 0.6
 """The ratio of `difflib` from which on a word may be the misspelling of another."""
+_REACH = 60
+"""How many places further than the copy is longer or shorter a word may have moved."""
 _EDIT = 1.0
 _UNLIKELY = 1e9
 
@@ -68,13 +70,22 @@ def _is_copy(word: str, copy: str) -> bool:
 def _align(words: Sequence[str], copies: Sequence[str]) -> list[int | None]:
     # costs[i][j]: of the words from i on and the copies from j on.
     costs = [[0.0] * (len(copies) + 1) for _ in range(len(words) + 1)]
-    pairs = [[_compare(word, copy)[0] for copy in copies] for word in words]
+    known: dict[tuple[str, str], float] = {}
+    pairs = [[_UNLIKELY] * len(copies) for _ in words]
+    reach = abs(len(words) - len(copies)) + _REACH
+    for i, word in enumerate(words):
+        for j in range(max(0, i - reach), min(len(copies), i + reach + 1)):
+            copy = copies[j]
+            if (word, copy) not in known:
+                known[word, copy] = _compare(word, copy)[0]
+            pairs[i][j] = known[word, copy]
     for i in range(len(words), -1, -1):
         for j in range(len(copies), -1, -1):
-            ways = [_EDIT + costs[i + 1][j]] if i < len(words) else []
-            ways += [_EDIT + costs[i][j + 1]] if j < len(copies) else []
-            ways += [pairs[i][j] + costs[i + 1][j + 1]] if i < len(words) and j < len(copies) else []
-            costs[i][j] = min(ways, default=0.0)
+            if i == len(words) or j == len(copies):
+                costs[i][j] = _EDIT * (len(words) - i + len(copies) - j)
+                continue
+            edited = _EDIT + min(costs[i + 1][j], costs[i][j + 1])
+            costs[i][j] = min(edited, pairs[i][j] + costs[i + 1][j + 1])
     indices: list[int | None] = [None] * len(words)
     i = j = 0
     while i < len(words) and j < len(copies):
@@ -100,5 +111,8 @@ def _compare(word: str, copy: str) -> tuple[float, bool]:
 def _difference(word: str, copy: str) -> float:
     if word == copy:
         return 0.0
-    ratio = difflib.SequenceMatcher(None, word, copy, autojunk=False).ratio()
+    if 2 * min(len(word), len(copy)) < SIMILAR * (len(word) + len(copy)):
+        return _UNLIKELY
+    matcher = difflib.SequenceMatcher(None, word, copy, autojunk=False)
+    ratio = matcher.ratio() if matcher.quick_ratio() >= SIMILAR else 0.0
     return _EDIT * 2 * (1 - ratio) + 0.1 if ratio >= SIMILAR else _UNLIKELY

@@ -54,7 +54,21 @@ class Vocabulary:
             raise ValueError(f"{path} is not a SentencePiece model: {error}") from error
 
     def encode(self, text: str) -> list[int]:
-        """Returns the token ids of a text, without end mark."""
+        """Returns the token ids of a text, without end mark.
+
+        Raises:
+            ValueError: the text has half of a surrogate pair, which is not a character.
+            TypeError: it is not a string.
+        """
+        try:
+            text.encode()
+        except UnicodeEncodeError as error:
+            raise ValueError(
+                f"A text has the lone surrogate {text[error.start]!r} at character {error.start}, which is "
+                "not a character. Decode the text again with its right encoding."
+            ) from error
+        except AttributeError:
+            raise TypeError(f"A text is {type(text).__name__}; expected a string.") from None
         return self._pieces.EncodeAsIds(text)
 
     def decode(self, ids: Iterable[int]) -> str:

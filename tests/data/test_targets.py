@@ -158,6 +158,11 @@ def known_to(vocabulary: Vocabulary, word: str) -> bool:
 @example(case=("frame_0 of a cat", (False, False, False, False)))
 @example(case=('a日";本b c', (True, False, True)))
 @example(case=("日;本 c", (True, True, False)))
+@example(case=("A\u0344", (True,)))  # Normalising it twice is not normalising it once.
+@example(case=("\ufb03\u0308， b", (True, False)))
+@example(case=("x>?_0", (False, False)))  # With one unknown token for `>?`.
+@example(case=("x>?_0", (True, False)))
+@example(case=("x>?_0", (True, True)))
 def test_flags_come_back_from_their_target(vocabulary, case):
     prompt, flags = case
     read = read_flags(prompt, encode_target(prompt, flags, vocabulary), vocabulary)
@@ -275,6 +280,18 @@ def test_an_inexact_copy_flags_the_words_it_shares(prompt, text, flags):
 def test_the_word_that_a_text_breaks_off_in_is_not_decided(text, flags):
     target = KeywordTarget("a big red cat", byte_vocabulary())
     assert target.read_surface(text, ended=False) == flags
+
+
+def test_what_is_not_text_is_refused(vocabulary):
+    with pytest.raises(ValueError, match=r"lone surrogate '\\ud800' at character 2"):
+        encode_target("a \ud800", (True, False), vocabulary)
+
+
+def test_a_long_prompt_with_slips_at_both_ends_is_read():
+    words = [f"word{index % 400}" for index in range(1000)]
+    copy = ["slip", *(f"{word}_0" for word in words[1:-1]), "slip"]
+    flags = find_marks(" ".join(words), " ".join(copy))
+    assert flags == (None, *[True] * 998, None)
 
 
 def test_flags_must_be_as_many_as_the_words(vocabulary):
