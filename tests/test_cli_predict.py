@@ -133,7 +133,8 @@ def test_a_wrong_command_line(predict, capsys, arguments, message):
 
 def test_no_image_can_be_used(predict, pictures, tmp_path, capsys):
     assert predict(pictures / "broken.png", "--prompt", "a cat") == cli.EXIT_PROBLEMS
-    why, page = capsys.readouterr().out.splitlines()
+    warning, why, page = capsys.readouterr().out.splitlines()
+    assert warning.startswith("synthetic-tiny is a demonstration: ")
     assert why.startswith(
         f"no feedback on {pictures / 'broken.png'}: undecodable image: 4 bytes starting with"
     )

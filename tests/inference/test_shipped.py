@@ -44,7 +44,7 @@ def test_its_example_is_of_its_set_and_shows_what_it_finds(records):
     (record,) = (one for one in records if one.prompt == prompt)
     np.testing.assert_array_equal(np.asarray(image), record.decode_image())
     truth, found = record.to_feedback(), richhf.load("synthetic-tiny")(image, prompt)[0]
-    assert found.misaligned_words == truth.misaligned_words == ("blue",)
+    assert found.misaligned_words == truth.misaligned_words == ("snow",)
     assert found.has_artifact
 
 
