@@ -16,6 +16,8 @@ from richhf.data.targets import find_marks, read_flags
 from richhf.evaluation import FeedbackArrays, evaluate_feedback, flatten_metrics, readable_flags
 from tasks.tokens import target_vocabulary
 
+AUX_VALUES = ("heatmaps", "scores", "keyword_tokens")
+
 
 def postprocess(text: str, *, example: Mapping, is_target: bool):
     """Returns a prediction's text as it is, and for a target also the other labels of its example."""
@@ -48,6 +50,11 @@ def paper_metrics(vocabulary: seqio.Vocabulary, prompt_form: str = PLAIN) -> Cal
     def metrics(
         targets: Sequence[Mapping], predictions: Sequence[str], aux_values: Mapping[str, np.ndarray]
     ) -> dict[str, float]:
+        if missing := [name for name in AUX_VALUES if name not in aux_values]:
+            raise ValueError(
+                f"The predictions lack the auxiliary values {', '.join(missing)}. predict_with_aux_fn gives "
+                f"{', '.join(AUX_VALUES)} of each example, as predict_batch_with_aux of the T5X model does."
+            )
         reader = target_vocabulary(vocabulary)
         prompts = [target["prompt"] for target in targets]
         marked = [target["keywords"] for target in targets]

@@ -91,7 +91,7 @@ def evaluate_with_seqio(run):
         batches = dataset.batch(10).as_numpy_iterator()
         step = jax.jit(model.predict_batch)
         outputs = [(i, step(params, features)) for i, features in batches]
-        tokens, aux = [], {"heatmaps": [], "scores": []}
+        tokens, aux = [], {"heatmaps": [], "scores": [], "keyword_tokens": []}
         for indices, out in outputs:
             tokens += zip(map(int, indices), np.asarray(out["keyword_tokens"]), strict=True)
             for name, values in aux.items():

@@ -4,6 +4,7 @@ import seqio
 
 import tasks.synthetic
 from richhf.data.features import RichFeedbackFeatureConverter
+from tasks.metrics import paper_metrics
 
 NAME = "synthetic_multi_head"
 
@@ -56,3 +57,9 @@ def test_constants_know_nothing(evaluator):
         assert metrics[f"heatmaps/{name}/auc_judd"] == pytest.approx(0.5)
         assert metrics[f"heatmaps/{name}/mse"] > 0.01
     assert not any(metrics.get(f"scores/{name}/plcc", 0) > 0.01 for name in ("plausibility", "overall"))
+
+
+def test_predictions_without_their_tokens_are_explained(folder, vocabulary):
+    metric = paper_metrics(vocabulary)
+    with pytest.raises(ValueError, match="lack the auxiliary values keyword_tokens"):
+        metric([], [], {"heatmaps": [], "scores": []})
