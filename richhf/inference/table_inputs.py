@@ -158,6 +158,7 @@ class _Images:
     def __init__(self, root: Path, names: Sequence[str]):
         self._names = frozenset(names)
         self._folder = _parts(str(root.absolute()))
+        self._depth = max(name.count("/") for name in names) + 1
         # By whether the extension is part of the key, and by path.
         self._whole: dict[tuple[bool, tuple[str, ...]], list[str]] = {}
         self._endings: dict[tuple[bool, tuple[str, ...]], list[str]] = {}
@@ -173,7 +174,8 @@ class _Images:
         if exact is not None:
             return {exact: (True, 0, True)}
         for full, parts in _forms(text):
-            shorter = (self._whole.get((full, parts[start:])) for start in range(1, len(parts)))
+            starts = range(max(1, len(parts) - self._depth), len(parts))
+            shorter = (self._whole.get((full, parts[start:])) for start in starts)
             named = self._endings.get((full, parts)) or next(filter(None, shorter), [])
             if named:
                 return {name: (False, self._shared(parts[:-1], name), full) for name in named}
