@@ -17,6 +17,7 @@ from richhf.data.prepare.files import list_files, refuse_pointers
 from richhf.data.prepare.images import SUFFIXES
 from richhf.data.prepare.problems import Kind
 from richhf.data.readers import TABLES
+from richhf.data.readers.encoding import split_mark
 from richhf.data.records import list_record_files
 from richhf.inference.inputs import OF_THE_FILE, Failure, Input, checked_prompt, file_input
 from richhf.inference.table_inputs import folder_inputs, table_inputs
@@ -36,7 +37,8 @@ def find_inputs(
 
     A table is read as `richhf.data.readers.read_text_table` says: a row whose cells differ in number from the
     header's, such as one with a comma in a prompt without quotes, is an input with a failure that names its
-    line. Of the columns that usually name images, the one that names the most files that exist is taken.
+    line. Of the columns that usually hold paths of images, the one that names the most files is taken. If
+    none of them names a file, all other columns are tried.
 
     Args:
       source: a folder of images; a table with a column of image paths, relative to its folder, and one of
@@ -126,13 +128,18 @@ def _folder_inputs(
 
 
 def _read_prompt(path: Path) -> str | None:
-    """Reads a prompt beside an image; None if there is none."""
+    """Reads a prompt beside an image; None if there is none. Bytes in no known encoding become surrogates."""
     try:
-        return path.read_text(encoding="utf-8-sig", errors="surrogateescape").strip()
+        content = path.read_bytes()
     except OSError as error:
         if error.errno not in OF_THE_FILE:
             raise
         return None
+    text, codec, _ = split_mark(content)
+    try:
+        return text.decode(codec).strip()
+    except UnicodeDecodeError:
+        return content.decode("utf-8", "surrogateescape").strip()
 
 
 def _without_need(one: Input) -> Input:

@@ -5,13 +5,14 @@ instead, and its failure names the row's line.
 """
 
 import dataclasses
+import itertools
 import re
 import unicodedata
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from richhf.data.prepare.columns import Overrides, find_column
+from richhf.data.prepare.columns import LIKELY, Overrides, find_column
 from richhf.data.prepare.problems import Kind
 from richhf.data.prepare.prompt_table import (
     best_name_column,
@@ -25,6 +26,14 @@ from richhf.data.readers import Row, TextTable
 from richhf.inference.inputs import Failure, Input, checked_prompt, file_input
 
 Note = Callable[[str], Any] | None
+
+_Rank = tuple[bool, int, bool]
+"""How well a row fits an image: the exact path, the number of folders shared, the whole file name."""
+_PATHS = (
+    *("image_path", "img_path", "file_path", "filepath", "path", "file_name", "filename", "image_file"),
+    *("image_filename", "image_name", "file"),
+)
+"""Columns that usually hold paths of images, after those of `LIKELY`."""
 
 
 def table_inputs(path: Path, columns: Overrides, note: Note = None) -> Iterator[Input]:
@@ -47,12 +56,7 @@ def table_inputs(path: Path, columns: Overrides, note: Note = None) -> Iterator[
     def is_image(text: str) -> bool:
         return _is_file(_locate(path.parent, text)[1])
 
-    candidates = name_columns(table) if columns.image is None else []
-    image_column = candidates[0] if candidates else ""
-    if len(candidates) > 1:
-        image_column, _ = best_name_column(table, candidates, is_image)
-    elif not candidates:
-        image_column = find_column("image", table.columns, columns, str(path), "IMAGE_COLUMN")
+    image_column, _ = _image_column(table, columns, prompt_column, is_image)
     id_column = next((name for name in table.columns if name.lower() in ("id", "uid", "key")), None)
     if columns.uid is not None:
         id_column = find_column("uid", table.columns, columns, str(path), "ID_COLUMN")
@@ -74,9 +78,10 @@ def folder_inputs(
 ) -> Iterator[Input]:
     """Lists the images of a folder with their prompts in a table, and the rows that cannot be used.
 
-    A row with the path of an image in the folder is about that image alone, any other about all images with
-    its uid (`to_uid`). Of several columns that could name images, the one that names the most is taken. Of
-    rows with different prompts for one image the first with a prompt counts.
+    A row with the path of an image, relative to the folder, is about that image alone. Any other row is about
+    the images whose path ends in the row's path or ends the row's path, in whole components; the extension
+    may be missing or another one. Of several rows about one image, the one that shares the most of its path
+    counts. An image fails if rows with different prompts fit it equally well.
 
     Args:
         root: the folder.
@@ -93,18 +98,12 @@ def folder_inputs(
     """
     table = read_prompt_table(path, columns)
     prompt_column = find_column("prompt", table.columns, columns, str(path), "PROMPT_COLUMN")
-    known = {*names, *map(to_uid, names)}
-
-    def key(text: str) -> str:
-        spellings = list(_spellings(text))
-        return next((name for name in (*spellings, *map(to_uid, spellings)) if name in known), "")
+    images = _Images(root, names)
 
     def is_image(text: str) -> bool:
-        return bool(key(text))
+        return bool(images.named_by(text))
 
-    candidates = name_columns(table) if columns.image is None else []
-    candidates = candidates or [find_column("image", table.columns, columns, str(path), "IMAGE_COLUMN")]
-    column, named = best_name_column(table, candidates, is_image)
+    column, named = _image_column(table, columns, prompt_column, is_image)
     usable = [row for row in table.rows if not row.fault]
     if not named and (usable or not table.rows):
         found = f"{usable[0].get(column)!r:.80}" if usable else "no line"
@@ -114,41 +113,115 @@ def folder_inputs(
         )
     table = check_line_breaks(table, column, prompt_column, is_image)
     _describe(table, {"image": column, "prompt": prompt_column}, note)
-    rows: dict[str, Row] = {}
-    faulty: dict[str, Row] = {}
+    rows_of: dict[str, list[tuple[_Rank, Row]]] = {}
     unlisted: dict[int, Row] = {}
-    strangers, second = [], []
+    strangers = []
     for row in table.rows:
-        name = key(name_in(row, column))
+        cells = row.cells if row.fault else (name_in(row, column),)
+        ranks = next(filter(None, map(images.named_by, cells)), {})
         if row.fault:
             unlisted[row.line] = row
-            if name := next(filter(None, map(key, row.cells)), ""):
-                faulty.setdefault(name, row)
-        elif not name_in(row, column).strip():
+        elif not cells[0].strip():
             fault = f"found {row.get(column)!r:.80} as {column}; expected the name of an image"
             unlisted[row.line] = dataclasses.replace(row, fault=fault)
-        elif not name:
+        elif not ranks:
             strangers.append(row)
-        else:
-            first = rows.setdefault(name, row)
-            if _has_prompt(row, prompt_column) and not _has_prompt(first, prompt_column):
-                rows[name], row = row, first
-            if rows[name].get(prompt_column) != row.get(prompt_column):
-                second.append(row)
-    _note_unused(table, root, strangers, second, note)
+        for name, rank in ranks.items():
+            rows_of.setdefault(name, []).append((rank, row))
+    inputs, used = [], set[int]()
+    unused: dict[int, Row] = {}
     for name in names:
-        used, bad = rows.get(name), faulty.get(name)
-        if not used and not bad:
-            used, bad = rows.get(to_uid(name)), faulty.get(to_uid(name))
-        one = file_input(name, root / name, used.get(prompt_column) if used else None)
-        if used:
-            one = _placed(one, table, used)
-        elif bad:
-            one = dataclasses.replace(one, failure=_row_failure(table, bad, bad.fault))
-            unlisted.pop(bad.line, None)
-        yield one
+        ranked = rows_of.get(name, [])
+        best = max((rank for rank, _ in ranked), default=None)
+        fitting = [row for rank, row in ranked if rank == best]
+        one = _with_prompt(table, file_input(name, root / name, None), fitting, prompt_column)
+        if fitting and all(row.fault for row in fitting):
+            unlisted.pop(fitting[0].line, None)
+        if one.failure is None:
+            others = [
+                row
+                for _, row in ranked
+                if not row.fault and _prompt(row, prompt_column) != one.prompt.strip()
+            ]
+            unused |= {row.line: row for row in others}
+            used |= {row.line for row in fitting if _prompt(row, prompt_column) == one.prompt.strip()}
+        inputs.append(one)
+    _note_unused(table, root, strangers, [unused[line] for line in sorted(unused.keys() - used)], note)
+    yield from inputs
     for row in unlisted.values():
         yield _failed(table, row, row.fault)
+
+
+class _Images:
+    """The images of a folder, by how the rows of a table may name them."""
+
+    def __init__(self, root: Path, names: Sequence[str]):
+        self._names = frozenset(names)
+        self._folder = _parts(str(root.absolute()))
+        self._depth = max(name.count("/") for name in names) + 1
+        # By whether the extension is part of the key, and by path.
+        self._whole: dict[tuple[bool, tuple[str, ...]], list[str]] = {}
+        self._endings: dict[tuple[bool, tuple[str, ...]], list[str]] = {}
+        for name in names:
+            for full, parts in _forms(name):
+                self._whole.setdefault((full, parts), []).append(name)
+                for start in range(len(parts)):
+                    self._endings.setdefault((full, parts[start:]), []).append(name)
+
+    def named_by(self, text: str) -> dict[str, _Rank]:
+        """Returns the images that a text names, each with how well the text fits it."""
+        exact = next((spelling for spelling in _spellings(text) if spelling in self._names), None)
+        if exact is not None:
+            return {exact: (True, 0, True)}
+        for full, parts in _forms(text):
+            starts = range(max(1, len(parts) - self._depth), len(parts))
+            shorter = (self._whole.get((full, parts[start:])) for start in starts)
+            named = self._endings.get((full, parts)) or next(filter(None, shorter), [])
+            if named:
+                return {name: (False, self._shared(parts[:-1], name), full) for name in named}
+        return {}
+
+    def _shared(self, parents: tuple[str, ...], name: str) -> int:
+        """Counts the folders, from the last, that a path shares with an image's absolute path."""
+        folders = zip(reversed(parents), reversed((*self._folder, *_parts(name)[:-1])), strict=False)
+        return sum(1 for _ in itertools.takewhile(lambda pair: pair[0] == pair[1], folders))
+
+
+def _parts(text: str) -> tuple[str, ...]:
+    """Splits a path into components, written in one way."""
+    clean = unicodedata.normalize("NFC", text.strip().replace("\\", "/"))
+    return tuple(part for part in clean.split("/") if part not in ("", "."))
+
+
+def _forms(text: str) -> Iterator[tuple[bool, tuple[str, ...]]]:
+    """Yields a path's components, with (True) and without (False) the extension."""
+    if parts := _parts(text):
+        yield True, parts
+        yield False, (*parts[:-1], to_uid(parts[-1]))
+
+
+def _image_column(
+    table: TextTable, columns: Overrides, prompt_column: str, is_image: Callable[[str], bool]
+) -> tuple[str, int]:
+    """Finds the column that names images; returns it and how many rows name an image by it.
+
+    Columns that usually hold paths come first. If none of them names an image, all columns are tried.
+    """
+    if columns.image is not None:
+        given = find_column("image", table.columns, columns, str(table.path), "IMAGE_COLUMN")
+        return best_name_column(table, [given], is_image)
+    by_name = {name.lower(): name for name in table.columns if name != prompt_column}
+    paths = [by_name[name] for name in dict.fromkeys((*LIKELY["image"], *_PATHS)) if name in by_name]
+    uids = [name for name in name_columns(table) if name not in (*paths, prompt_column)]
+    others = [name for name in by_name.values() if name not in (*paths, *uids)]
+    for candidates in (paths, others + uids):
+        if candidates:
+            column, named = best_name_column(table, candidates, is_image)
+            if named:
+                return column, named
+    if paths or uids:
+        return (paths + uids)[0], 0
+    return find_column("image", table.columns, columns, str(table.path), "IMAGE_COLUMN"), 0
 
 
 def _describe(table: TextTable, columns: dict[str, str | None], note: Note) -> None:
@@ -172,7 +245,7 @@ def _note_unused(
     if note and second:
         note(
             f"{table.path}: another prompt for an image that has one: {_rows(len(second))}, the first in "
-            f"line {second[0].line}; each image's first prompt is used"
+            f"line {second[0].line}; the row that fits the image's path best and has a prompt is used"
         )
 
 
@@ -180,8 +253,33 @@ def _rows(count: int) -> str:
     return f"{count:,} row{'s' * (count != 1)}"
 
 
-def _has_prompt(row: Row, prompt_column: str) -> bool:
-    return checked_prompt(row.get(prompt_column))[1] is None
+def _prompt(row: Row, prompt_column: str) -> str:
+    """Returns a row's prompt on one line, to compare it; "" if it cannot be used."""
+    text, failure = checked_prompt(row.get(prompt_column))
+    return "" if failure else text.strip()
+
+
+def _with_prompt(table: TextTable, image: Input, fitting: Sequence[Row], prompt_column: str) -> Input:
+    """Gives an image the prompt of the rows that fit it best, or says what is wrong with them."""
+    usable = [row for row in fitting if not row.fault]
+    first_rows: dict[str, Row] = {}
+    for row in usable:
+        if text := _prompt(row, prompt_column):
+            first_rows.setdefault(text, row)
+    if len(first_rows) > 1:
+        lines = " and ".join(str(row.line) for row in first_rows.values())
+        found = " and ".join(repr(text[:40]) for text in list(first_rows)[:2])
+        detail = (
+            f"{table.path.name}, lines {lines}: found different prompts for {image.image!r}, {found}; "
+            "expected one. Name the image by its path relative to the folder in one row only"
+        )
+        return dataclasses.replace(image, failure=Failure(Kind.TABLE, detail))
+    if usable:
+        row = next(iter(first_rows.values()), usable[0])
+        return _placed(file_input(image.image, image.path, row.get(prompt_column)), table, row)
+    if fitting:
+        return dataclasses.replace(image, failure=_row_failure(table, fitting[0], fitting[0].fault))
+    return image
 
 
 def _failed(table: TextTable, row: Row, fault: str) -> Input:

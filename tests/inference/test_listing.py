@@ -39,6 +39,14 @@ def test_a_folder_with_text_files(folder):
     assert found[0].read() == IMAGE
 
 
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16", "utf-32"])
+def test_text_files_are_decoded_as_tables_are(folder, encoding):
+    (folder / "a.txt").write_text("a café\n", encoding=encoding)
+    (folder / "b.txt").write_bytes("odd".encode("utf-16") + b"x")
+    found = find_inputs(str(folder))
+    assert summary(found)[:2] == [("a.png", "a café", None), ("b.png", found[1].prompt, "unreadable prompt")]
+
+
 @pytest.mark.parametrize("name", ["prompts.csv", "prompts.tsv", "prompts.jsonl"])
 def test_a_folder_with_a_table(folder, tmp_path, name):
     """A path in the folder counts before a name that images in several folders have."""
@@ -198,7 +206,7 @@ def test_a_file_that_was_changed_to_the_same_size_is_another(folder, tmp_path, n
 
 
 def test_lines_of_no_use_are_counted(folder):
-    lines = ["image,prompt", "a.png,one", "a.png,two", "a.png,one", "none.png,three", "b.png,four"]
+    lines = ["image,prompt", "a.png,one", "a.png,", "a.png,one", "none.png,three", "b.png,four"]
     (folder / "prompts.csv").write_text("\n".join(lines))
     notes = []
     assert summary(find_inputs(str(folder), note=notes.append))[0] == ("a.png", "one", None)

@@ -229,8 +229,66 @@ def test_a_folder_lists_the_rows_of_its_table_that_fail(images):
 
 
 def test_a_row_with_a_prompt_counts_before_one_without(images):
-    (images / "t.csv").write_text("image,prompt\na.png,\na.png,x\na.png,y\nb.png,z")
+    (images / "t.csv").write_text("image,prompt\na.png,\na.png,x\na.png, x\nb.png,z")
     assert [one.prompt for one in find_inputs(str(images))] == ["x", "z", ""]
+
+
+AMBIGUOUS = "lines 2 and 3: found different prompts for "
+
+
+@pytest.mark.parametrize(
+    ("names", "rows", "expected"),
+    [
+        ("a.png imgs/a.png", "train/a.png,cat val/a.png,dog", [AMBIGUOUS, "no prompt"]),
+        ("a.png imgs/a.png", "val/a.png,dog", ["dog", "no prompt"]),
+        ("a.png imgs/a.png", "a.png,cat val/a.png,dog", ["cat", "no prompt"]),
+        ("a.png imgs/a.png", "data/imgs/a.png,cat", ["no prompt", "cat"]),
+        ("a.png imgs/a.png", "data/imgs/a.png,cat a,dog", ["dog", "cat"]),
+        ("a.png imgs/a.png", "imgs/a,cat a.png,dog", ["dog", "cat"]),
+        ("a.png imgs/a.png", "C:\\x\\imgs\\a.png,cat /y/a.png,dog", ["dog", "cat"]),
+        ("train/a.png val/a.png", "a.png,cat", ["cat", "cat"]),
+        ("train/a.png val/a.png", "a.png,cat a.png,cat", ["cat", "cat"]),
+        ("train/a.png val/a.png", "a.png,cat a,dog", ["cat", "cat"]),
+        ("train/a.png val/a.png", "a.png,cat train/a.png,dog", ["dog", "cat"]),
+        ("train/a.png val/a.png", "strain/a.png,cat x/val/a.png,dog", ["no prompt", "dog"]),
+        ("x/train/a.png y/train/a.png", "train/a.png,cat y/train/a,dog", ["cat", "dog"]),
+        ("a.png", "a.jpg,cat a.webp,dog", [AMBIGUOUS]),
+        ("a.png", "a.png,cat a.png,dog", [AMBIGUOUS]),
+        ("a.png", "other/a.jpg,cat pictures/a.jpg,dog", ["dog"]),
+        ("sub/a.png", "a.png,cat,x a.png,dog", ["dog"]),
+        ("sub/a.png", "sub/a.png,cat,x a.png,dog", ["bad table line"]),
+    ],
+)
+def test_an_image_has_the_prompt_of_the_row_that_shares_the_most_of_its_path(tmp_path, names, rows, expected):
+    root = tmp_path / "pictures"
+    for name in ("zz.png", *names.split()):
+        (root / name).parent.mkdir(parents=True, exist_ok=True)
+        (root / name).write_bytes(b"")
+    (root / "t.csv").write_text("\n".join(["image,prompt", *rows.split(), "zz.png,z", "gone/b.png,y"]))
+    notes = []
+    inputs = {one.image: one for one in find_inputs(str(root), note=notes.append)}
+    for name, text in zip(names.split(), expected, strict=True):
+        if text in ("cat", "dog"):
+            assert (inputs[name].prompt, inputs[name].failure) == (text, None)
+        else:
+            assert text in str(inputs[name].failure)
+    assert any("name no image of" in note for note in notes)
+
+
+@pytest.mark.parametrize("name", ["img_path", "path", "filepath", "file", "image_path", "FileName", "shown"])
+def test_a_column_of_paths_counts_before_uids(images, name):
+    found, notes = listed(images, f"uid,{name},prompt\n1,a.png,x\n2,b.png,y\n")
+    assert [text for _, text, failure in found if failure is None] == ["x", "y"]
+    assert f"image in column {name!r}, prompt in column 'prompt', id in column 'uid'" in notes[0]
+    (images / "1.png").write_bytes(b"")
+    (images / "2.png").write_bytes(b"")
+    inputs = {one.image: one.prompt for one in find_inputs(str(images))}
+    assert (inputs["a.png"], inputs["b.png"], inputs["1.png"]) == ("x", "y", "")
+
+
+def test_an_image_column_counts_before_another_that_names_more_files(images):
+    found, _ = listed(images, "image,mask,prompt\na.png,b.png,x\ngone.png,a.png,y\n")
+    assert [(name, failure is None) for name, _, failure in found] == [("a.png", True), ("gone.png", False)]
 
 
 @pytest.mark.parametrize(

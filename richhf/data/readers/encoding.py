@@ -46,15 +46,26 @@ def decode_table(path: pathlib.Path) -> tuple[str, str]:
     for magic, kind in _BINARY:
         if content.startswith(magic):
             raise ValueError(f"{path} is {kind}.")
-    for mark, codec, name in _MARKS:
-        if content.startswith(mark):
-            return _decode(path, content[len(mark) :], codec, name), name
+    text, codec, name = split_mark(content)
     start = content[:4096]
-    if start.count(0) * 4 > len(start):
+    if text is content and start.count(0) * 4 > len(start):
         raise ValueError(
             f"{path} has as many null bytes as UTF-16, but no byte order mark. Save the table as UTF-8."
         )
-    return _decode(path, content, "utf-8", "UTF-8"), "UTF-8"
+    return _decode(path, text, codec, name), name
+
+
+def split_mark(content: bytes) -> tuple[bytes, str, str]:
+    """Splits a byte order mark from a file's content.
+
+    Returns:
+        the content without its mark (the same object if there is no mark), the name of Python's codec, and
+        the name of the encoding for people. Without a mark, the encoding is UTF-8.
+    """
+    for mark, codec, name in _MARKS:
+        if content.startswith(mark):
+            return content[len(mark) :], codec, name
+    return content, "utf-8", "UTF-8"
 
 
 def _decode(path: pathlib.Path, content: bytes, codec: str, name: str) -> str:

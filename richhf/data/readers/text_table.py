@@ -18,6 +18,8 @@ DELIMITERS = {",": "commas", ";": "semicolons", "\t": "tabs", "|": "vertical bar
 """What may separate the cells of a CSV file, the likeliest first."""
 
 _EXCERPT = 80
+_BLANK = "\ufeff\u200b\xa0 \t\r\n"
+"""Around a column's name: what spreadsheets and web pages leave there, unseen."""
 _STATED = re.compile(r'"?sep=(\\t|[^"\r\n])"?\1* *(?:\r\n|\r|\n|$)', re.IGNORECASE)
 
 
@@ -158,7 +160,12 @@ def _row(record: Record, names: Sequence[str], delimiter: str, spaced: bool) -> 
     if len(cells) != len(names):
         found = f"found {len(cells)} cell{'s' * (len(cells) != 1)}, {delimiter.join(cells)!r:.{_EXCERPT}}"
         fault = f"{found}; expected {len(names)}, as in the header"
-        if len(cells) > len(names) and delimiter != "\t":
+        if len(cells) == len(names) + 1 and not cells[-1].strip():
+            fault += (
+                f". The row ends in {delimiter!r}, but the header does not. Remove it from the row, add one "
+                "to the header, or put a prompt that ends in it in double quotes"
+            )
+        elif len(cells) > len(names) and delimiter != "\t":
             fault += f". Put a prompt that contains {delimiter!r} in double quotes"
         elif len(cells) < len(names) and delimiter != "\t":
             fault += ". Put a prompt that contains a line break in double quotes"
@@ -171,7 +178,7 @@ def _row(record: Record, names: Sequence[str], delimiter: str, spaced: bool) -> 
 
 
 def _name(cell: str) -> str:
-    return cell.strip("\ufeff \t\r\n")
+    return cell.strip(_BLANK)
 
 
 def _stated_delimiter(text: str) -> tuple[str, int]:

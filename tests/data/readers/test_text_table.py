@@ -103,6 +103,20 @@ def test_a_row_with_another_number_of_cells_is_faulty(tmp_path, content, expecte
     assert not faulty.values
 
 
+def test_a_separator_at_the_end_of_a_row_is_named(tmp_path):
+    rows = read(tmp_path / "t.csv", "image;prompt\na.png;x;\nb.png;y;\n")
+    assert all("The row ends in ';', but the header does not. Remove it" in fault for _, fault in rows)
+    assert read(tmp_path / "t.csv", "image,prompt,\na.png,x,\n") == [(2, ("a.png", "x"))]
+
+
+@pytest.mark.parametrize("blank", ["\u200b", "\ufeff", "\xa0", " \xa0\u200b "])
+def test_unseen_characters_around_a_column_name_are_stripped(tmp_path, blank):
+    table = read_text_table(write(tmp_path / "t.csv", f"{blank}image,{blank}prompt{blank}\na.png,x\n"))
+    assert table.columns == ("image", "prompt")
+    (row,) = read_text_table(write(tmp_path / "t.jsonl", json.dumps({f"{blank}prompt": "x"}))).rows
+    assert row.values == {"prompt": "x"}
+
+
 @pytest.mark.parametrize(
     ("content", "message"),
     [
