@@ -21,7 +21,7 @@ BELOW = {
     "feedback": {"atomic"},
     "data": {"feedback", "interruption"},
     "models": {"feedback"},
-    "pretrained": {"models"},
+    "pretrained": {"models", "data"},
     "training": {"atomic"},
     "evaluation": {"data", "models"},
     "inference": {"evaluation", "pretrained", "training", "data", "models"},

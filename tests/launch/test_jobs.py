@@ -272,12 +272,12 @@ def test_vocabulary_of_another_data_set(train, evaluate, data_dir, tmp_path, cap
     (tmp_path / "run/checkpoints/1/params").mkdir(parents=True)
     files = [tmp_path / "run/vocabulary.model", data_dir / "vocabulary.model"]
     train_vocabulary(files[0], ["a cat"] * 9, [[0, 1]] * 9, size=300)
-    trained, given = (f"{file} ({SentencePieceVocabulary(str(file)).vocab_size} pieces)" for file in files)
+    trained, given = (f"{file} ({SentencePieceVocabulary(str(file)).vocab_size} pieces" for file in files)
     weights = f"--gin.INITIAL_CHECKPOINT_PATH={tmp_path / 'run'}"
     for main in (train, evaluate, lambda: train(weights, name="other")):
         assert main() == 2
         error = capsys.readouterr().err
-        assert f"{given}, is not the one that the run was trained with, {trained}" in error
+        assert f"{given}), is not the one that the run was trained with, {trained}" in error
         assert "new MODEL_DIR" in error
         assert "compiling" not in error
 

@@ -229,7 +229,8 @@ def test_what_the_authors_layout_says_not_is_kept_or_told(tmp_path, capsys, auth
     )
     write_model(folder, changed, card="# Mine\n")
     assert cli.main(["convert", "--to", "author", str(folder), str(file)]) == 0
-    said = "prompts of 20 tokens, keywords of 9, prompts not seen (see_prompt), thresholds of alignment"
+    lengths = "prompts of 20 tokens, keywords of 9, prompt form 'words'"
+    said = f"{lengths}, prompts not seen (see_prompt), thresholds of alignment"
     assert (f"lost in a file of PyTorch (.safetensors keeps it): {said}" in capsys.readouterr().out) == (
         ending == "pt"
     )
