@@ -177,6 +177,6 @@ def test_a_damaged_checkpoint_is_an_error_alone_and_left_out_among_several(train
     assert "going on from step 1 of 3" in said
     assert "(steps [2] are damaged and would be set aside)" in said
     assert train("--gin.EMA_DECAY=0.0", steps=3) == 0
-    warned = [text for text in capsys.readouterr().err.splitlines() if "damaged" in text]
+    warned = [text for text in capsys.readouterr().err.splitlines() if "is damaged" in text]
     assert len(warned) == 1
     assert warned[0].startswith("launch.train: the checkpoint of step 2 is damaged, set aside as ")
