@@ -25,7 +25,7 @@ def main() -> None:
     names = {}
     exec(lines, names)
     print(lines, names["feedback"], sep="\n")
-    assert names["predictor"](*richhf.example())[0].misaligned_words == ("blue",)
+    assert names["predictor"](*richhf.example())[0].misaligned_words == ("snow",)
     assert names["feedback"].heatmaps["implausibility"].shape == (64, 64)
     (command,) = re.search(r"^(richhf predict .*?) +#", readme, re.MULTILINE).groups()
     program, *arguments = shlex.split(command)
