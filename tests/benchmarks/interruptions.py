@@ -92,6 +92,18 @@ def with_output(command: list[str], output: Path) -> list[str]:
     return [part.replace("{out}", str(output)) for part in command]
 
 
+def _group_ends(group: int, seconds: float = 5.0) -> bool:
+    """Returns whether all processes of a group end within some seconds; a busy machine takes a while."""
+    until = time.monotonic() + seconds
+    while time.monotonic() < until:
+        try:
+            os.killpg(group, 0)
+        except ProcessLookupError:
+            return True
+        time.sleep(0.05)
+    return False
+
+
 def interrupt(command: list[str], signum: signal.Signals, delay: float) -> tuple[str, str, float]:
     """Starts a command, sends a signal to it and its children, and says how it ended and what was wrong.
 
@@ -122,12 +134,9 @@ def interrupt(command: list[str], signum: signal.Signals, delay: float) -> tuple
     others = [line for line in lines if line.strip() and line not in ours and "|" not in line]
     if len(ours) != 1 or ours[0] != lines[-1] or others:
         wrong.append(f"stderr: {lines[-5:]}")
-    time.sleep(0.3)
-    try:
+    if not _group_ends(process.pid):
         os.killpg(process.pid, signal.SIGKILL)
         wrong.append("a process is left")
-    except ProcessLookupError:
-        pass
     return str(status), "; ".join(wrong), waited
 
 
