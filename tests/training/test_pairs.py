@@ -43,7 +43,10 @@ def test_a_signal_to_one_stops_both_and_damage_seen_by_one_sends_both_back(run, 
     assert run(1000, interrupted_at=7) == [128 + signal.SIGTERM] * 2
     *_, stopped = steps_in(checkpoints)
     assert 7 < stopped < 1000
-    assert run(stopped + 1, missing=stopped) == [0, 0]
+    # Each process verifies a part of the files: one alone finds this.
+    manifest = checkpoints / f"{stopped}/params/manifest.ocdbt"
+    manifest.write_bytes(manifest.read_bytes()[:-1] + b"?")
+    assert run(stopped + 1) == [0, 0]
     assert (checkpoints / f"damaged-{stopped}").is_dir()
     log = [json.loads(line) for line in (tmp_path / "train_log.jsonl").read_text().splitlines()]
     assert log[-1]["step"] == steps_in(checkpoints)[-1] == stopped + 1
